@@ -1,0 +1,1 @@
+"""The wire contract: generated messages, and the service paths in `services`."""
