@@ -1,0 +1,126 @@
+# shellcheck shell=bash
+# Downloading: Debian packages unpacked into the prefix. Sourced by ../engine.
+
+# The machine's own Debian archive as one-line sources for another suite. Both source formats are
+# read; a third party's source has other suites or components than Debian's, and falls out.
+sources_for() {
+  local file files=()
+  for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+    if [ -f "$file" ]; then files+=("$file"); fi
+  done
+  [ ${#files[@]} -gt 0 ] || die "apt has no sources on this machine"
+  awk -v from="$CODENAME" -v to="$1" '
+    function emit(uri, suite, key) {
+      if (suite !~ "^" from "(-updates|-security)?$") return
+      if (to == "sid" && suite != from) return
+      sub(from, to, suite)
+      print "deb " (key ? "[signed-by=" key "] " : "") uri, suite, "main"
+    }
+    function flush(  i, j, u, s) {
+      if ((" " f["types"] " ") ~ / deb / && (" " f["components"] " ") ~ / main / && f["enabled"] != "no")
+        for (i = split(f["uris"], u, " "); i > 0; i--)
+          for (j = split(f["suites"], s, " "); j > 0; j--) emit(u[i], s[j], f["signed-by"] ~ /^\// ? f["signed-by"] : "")
+      split("", f)
+    }
+    FNR == 1 { flush() }
+    /^#/ { next }
+    FILENAME ~ /\.sources$/ {
+      if ($0 ~ /^[ \t]*$/) flush()
+      else if (match($0, /^[A-Za-z-]+:/)) {
+        name = tolower(substr($0, 1, RLENGTH - 1)); f[name] = substr($0, RLENGTH + 1)
+        gsub(/^[ \t]+|[ \t]+$/, "", f[name])
+      }
+      next
+    }
+    $1 == "deb" && / main( |$)/ {
+      key = match($0, /signed-by=[^] ,]+/) ? substr($0, RSTART + 10, RLENGTH - 10) : ""
+      sub(/\[[^]]*\] */, ""); emit($2, $3, key)
+    }
+    END { flush() }' "${files[@]}" | sort -u
+}
+
+# apt-get with lists and cache of its own; its other settings (proxies, keys) are the machine's.
+apt_for() {
+  local box=$DIR/apt/$1
+  shift
+  apt-get -qq -o Dir::Etc::sourcelist="$box/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    -o Dir::State::Lists="$box/lists" -o Dir::Cache="$box/cache" \
+    -o APT::Sandbox::User=root -o Debug::NoLocking=1 "$@"
+}
+
+apt_update() {
+  local box=$DIR/apt/$1
+  mkdir -p "$box/lists/partial" "$box/cache/archives/partial" "$box/debs"
+  sources_for "$1" >"$box/sources.list"
+  [ -s "$box/sources.list" ] || die "no Debian archive among apt's sources"
+  apt_for "$1" update
+}
+
+unpack() {
+  local deb
+  for deb in "$@"; do dpkg-deb -x "$deb" "$PREFIX"; done
+}
+
+# Packages of the machine's own suite, with whatever they need that is not installed here.
+fetch_own() {
+  apt_update "$CODENAME"
+  apt_for "$CODENAME" install -y --download-only --reinstall --no-install-recommends "$@" >/dev/null
+  unpack "$DIR/apt/$CODENAME/cache/archives"/*.deb
+}
+
+# The engine, from the first suite whose binaries run here (they are newer than the machine's).
+fetch_engine() {
+  local suite
+  for suite in $SUITES; do
+    if apt_update "$suite" && (cd "$DIR/apt/$suite/debs" && rm -f -- *.deb &&
+      apt_for "$suite" download docker.io docker-cli containerd docker-buildx tini-static); then
+      unpack "$DIR/apt/$suite/debs"/*.deb
+      if "$PREFIX/usr/sbin/dockerd" --version >/dev/null && "$PREFIX/usr/bin/containerd" --version >/dev/null; then
+        return
+      fi
+    fi
+    say "no usable engine in Debian $suite"
+  done
+  die "no Debian suite of '$SUITES' has an engine for this machine"
+}
+
+wrapper() {
+  local name=$1
+  shift
+  { printf '#!/bin/sh\n'; printf '%s\n' "$@"; } >"$BIN/$name"
+  chmod 755 "$BIN/$name"
+}
+
+# The unpacked programs under their plain names, each finding its libraries in the prefix.
+write_wrappers() {
+  local usr=$PREFIX/usr lib libs
+  lib=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || echo "$(uname -m)-linux-gnu")
+  libs="LD_LIBRARY_PATH='$usr/lib/$lib:$PREFIX/lib/$lib' XTABLES_LIBDIR='$usr/lib/$lib/xtables'"
+  mkdir -p "$BIN" "$DOCKER_CONFIG/cli-plugins"
+  ln -sfn "$usr/libexec/docker/cli-plugins/docker-buildx" "$DOCKER_CONFIG/cli-plugins/docker-buildx"
+  ln -sfn "$usr/bin/docker" "$BIN/docker"
+  ln -sfn "$usr/bin/docker-registry" "$BIN/docker-registry"
+  wrapper dockerd "export PATH='$BIN:$usr/sbin:$usr/bin:'\"\$PATH\"" "exec '$usr/sbin/dockerd' \"\$@\""
+  wrapper skopeo "export $libs" "exec '$usr/bin/skopeo' \"\$@\""
+  wrapper mmdebstrap "export PERL5LIB='$usr/share/perl5:$usr/share/perl/5.36:$usr/lib/$lib/perl/5.36'" \
+    "exec '$usr/bin/mmdebstrap' \"\$@\""
+  wrapper ip "export $libs" "for ip in '$PREFIX/bin/ip' '$PREFIX/sbin/ip' '$usr/sbin/ip' '$usr/bin/ip'; do" \
+    "  [ -f \"\$ip\" ] && [ ! -L \"\$ip\" ] && exec \"\$ip\" \"\$@\"" 'done'
+  wrapper iptables "export $libs" "exec '$usr/sbin/xtables-nft-multi' iptables \"\$@\""
+  wrapper ip6tables "export $libs" "exec '$usr/sbin/xtables-nft-multi' ip6tables \"\$@\""
+}
+
+fetch() {
+  if [ ! -f "$DIR/fetched" ]; then
+    say "downloading the engine and its tools into $DIR"
+    mkdir -p "$PREFIX"
+    fetch_own runc iptables iproute2 docker-registry skopeo mmdebstrap
+    fetch_engine
+    write_wrappers
+    "$PREFIX/usr/sbin/dockerd" --version >"$DIR/fetched"
+  fi
+  if [[ $PLATFORMS == *arm64* && ! -x $PREFIX/usr/bin/qemu-aarch64-static ]]; then
+    say "downloading the arm64 emulator"
+    fetch_own qemu-user-static
+  fi
+}
