@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildkit_builder.errors import ImageError
+from buildkit_builder.llb import Platform
+from buildkit_builder.wire import ops_pb2
+from tests.llb.graphs import unhurried
+
+WORDS = st.from_regex(r"[a-z0-9_.]{1,6}", fullmatch=True)
+OPTIONS = st.from_regex(r"[a-z0-9_.]{1,6}", fullmatch=True)
+
+
+@unhurried
+@given(
+    st.builds(
+        Platform,
+        os=st.from_regex(r"[a-z0-9_]{1,6}", fullmatch=True),
+        architecture=WORDS,
+        variant=st.just("") | WORDS,
+        os_version=st.just("") | OPTIONS,
+        os_features=st.lists(OPTIONS, max_size=2).map(tuple),
+    )
+)
+def test_the_text_of_a_platform_can_be_read(platform: Platform) -> None:
+    """What a platform prints is what it is read from."""
+    assert platform == Platform.parse(str(platform))
+
+
+@unhurried
+@given(st.builds(Platform, os=WORDS, architecture=WORDS, variant=WORDS))
+def test_normal_form_is_stable(platform: Platform) -> None:
+    """A platform in normal form is in normal form."""
+    assert platform.normalized() == platform.normalized().normalized()
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("linux/amd64", "linux/amd64"),
+        ("Linux/X86_64", "linux/amd64"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("linux/amd64/v3", "linux/amd64/v3"),
+        ("linux/aarch64", "linux/arm64"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/arm64/9", "linux/arm64/v9"),
+        ("linux/arm", "linux/arm/v7"),
+        ("linux/arm/6", "linux/arm/v6"),
+        ("linux/armhf", "linux/arm/v7"),
+        ("linux/armel", "linux/arm/v6"),
+        ("linux/i386/sse2", "linux/386"),
+        ("macos/arm64", "darwin/arm64"),
+        ("arm64", "linux/arm64"),
+        ("x86-64", "linux/amd64"),
+        ("windows(10.0.17763+win32k)/amd64", "windows(10.0.17763+win32k)/amd64"),
+    ],
+)
+def test_aliases_are_translated(text: str, normal: str) -> None:
+    """The many spellings of a platform have one normal form."""
+    assert normal == str(Platform.parse(text).normalized())
+
+
+def test_variants_are_kept_as_written() -> None:
+    """Reading a platform drops nothing; only the normal form does."""
+    assert "linux/arm64/v8" == str(Platform.parse("linux/arm64/v8"))
+
+
+@pytest.mark.parametrize("text", ["", "/", "linux/", "linux/a/b/c", "linux/a b", "a(b/c", "linux/*"])
+def test_malformed_platforms_are_refused(text: str) -> None:
+    """What is not a platform is said to be none."""
+    with pytest.raises(ImageError, match="is not a"):
+        Platform.parse(text)
+
+
+@pytest.mark.parametrize("text", ["linux", "toaster"])
+def test_an_operating_system_alone_is_refused(text: str) -> None:
+    """Without an architecture there is nothing to build for."""
+    with pytest.raises(ImageError, match="not an architecture"):
+        Platform.parse(text)
+
+
+def test_the_wire_has_the_normal_form() -> None:
+    """Daemons are sent the words that they compare with."""
+    sent = Platform(architecture="aarch64", variant="v8", os_version="1", os_features=("a",)).to_wire()
+
+    assert ops_pb2.Platform(OS="linux", Architecture="arm64", OSVersion="1", OSFeatures=["a"]) == sent
+    assert Platform(architecture="arm64", os_version="1", os_features=("a",)) == Platform.from_wire(sent)
