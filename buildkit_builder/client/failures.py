@@ -1,0 +1,323 @@
+"""What a gRPC error of the daemon means to the user.
+
+BuildKit puts what it knows into the trailer `grpc-status-details-bin`: a `google.rpc.Status` whose details are JSON
+inside `Any` (protocol: buildkit `util/grpcerrors`, `solver/errdefs`). `decode` reads that, `translate` makes one of our
+errors of it: which step, what was being done, what was said, what to do next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from buildkit_builder.client import advice
+from buildkit_builder.errors import (
+    BaseImageError,
+    BuildCancelledError,
+    BuildKitError,
+    CapabilityError,
+    CredentialsError,
+    DaemonLostError,
+    DiskFullError,
+    RegistryError,
+    SolveError,
+    StepFailedError,
+)
+from buildkit_builder.wire import rpcstatus_pb2
+
+DETAILS_TRAILER = "grpc-status-details-bin"
+
+_PREFIX = "github.com/moby/buildkit/"
+_UNKNOWN_EXIT = 255
+_LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VertexDescription:
+    """What the builder knows of a vertex that failed.
+
+    Attributes:
+        name: The step as progress shows it.
+        command: What it ran, or `None` where it runs nothing.
+        log_tail: The last lines it printed, oldest first.
+    """
+
+    name: str
+    command: str | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A daemon's error, read.
+
+    Attributes:
+        code: The gRPC code.
+        message: The daemon's words.
+        answered: Whether a daemon wrote this, rather than gRPC for want of one.
+        vertexes: Digests of the vertexes that failed, outermost first.
+        exit_code: What the step's command ended with, or `None`.
+        sources: Places in files that frontends read, as `file:line`.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    answered: bool = False
+    vertexes: tuple[str, ...] = ()
+    exit_code: int | None = None
+    sources: tuple[str, ...] = ()
+
+
+def decode(error: grpc.aio.AioRpcError) -> Failure:
+    """Read what the daemon says of an error."""
+    status = _status(error)
+    failure = Failure(code=error.code(), message=error.details() or error.code().name, answered=status is not None)
+    if status is None:
+        return failure
+    vertexes: list[str] = []
+    sources: list[str] = []
+    exit_code = None
+    for detail in status.details:
+        value = _json(detail.value)
+        kind = detail.type_url.removeprefix(_PREFIX)
+        if kind == "errdefs.Vertex+json" and value.get("digest") and value["digest"] not in vertexes:
+            vertexes.append(str(value["digest"]))
+        elif kind == "errdefs.Source+json":
+            sources += [place for place in _places(value) if place not in sources]
+        elif kind == "gatewayapi.ExitMessage+json" and exit_code is None:
+            code = value.get("Code", value.get("code"))
+            exit_code = int(code) if isinstance(code, int | str) and str(code).isdigit() else None
+    return replace(failure, vertexes=tuple(vertexes), exit_code=exit_code, sources=tuple(sources))
+
+
+def status_of(error: grpc.aio.AioRpcError) -> bytes:
+    """The serialized `google.rpc.Status` of an error, details included, for `Gateway.return_error`."""
+    status = _status(error)
+    if status is None:
+        return status_for(error.details() or error.code().name, code=error.code())
+    return status.SerializeToString()
+
+
+def status_for(message: str, *, code: grpc.StatusCode = grpc.StatusCode.UNKNOWN) -> bytes:
+    """A serialized `google.rpc.Status` with a message of one's own."""
+    number: int = code.value[0]
+    return rpcstatus_pb2.Status(code=number, message=message).SerializeToString()
+
+
+def translate(
+    error: grpc.aio.AioRpcError,
+    *,
+    describe: Callable[[str], VertexDescription | None],
+    doing: str,
+    image: str | None = None,
+    redact: Callable[[str], str] = lambda text: text,
+) -> BuildKitError:
+    """Say what an error of the daemon means.
+
+    Args:
+        error: From any call of `Control` or `Gateway`.
+        describe: What is known of a vertex, by its digest; `None` for a stranger.
+        doing: What was being done, as in "while resolving the base image".
+        image: The reference being resolved, where that is what was being done.
+        redact: Takes the values of secrets out of a text; applied to everything that is kept.
+
+    Returns:
+        The error to raise from `error`.
+    """
+    failure = decode(error)
+    failure = replace(failure, message=redact(failure.message))
+    step = _failed_step(failure, describe, redact)
+    context = _Context(failure=failure, step=step, doing=redact(doing), image=image)
+    return _first_that_fits(context)
+
+
+def refused_push(message: str, reference: str) -> BuildKitError:
+    """Say what an engine's words mean that could not push an image of its store."""
+    failure = Failure(code=grpc.StatusCode.UNKNOWN, message=f"failed to push {reference}: {message}", answered=True)
+    return _first_that_fits(_Context(failure=failure, step=None, doing=f"pushing {reference}", image=reference))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    failure: Failure
+    step: VertexDescription | None
+    doing: str
+    image: str | None
+    exit_code: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        code = self.failure.exit_code
+        if code is None or code == _UNKNOWN_EXIT:
+            code = advice.exit_code_in(self.failure.message) or code
+        object.__setattr__(self, "exit_code", code)
+
+    @property
+    def where(self) -> str:
+        """The step and the place in a Dockerfile, as far as known."""
+        name = f"step `{self.step.name}`, " if self.step else ""
+        place = f" ({self.failure.sources[-1]})" if self.failure.sources else ""
+        return f"{name}while {self.doing}{place}"
+
+    @property
+    def runs_command(self) -> bool:
+        """Whether what failed is a command of the image, whose own words must not be taken for the daemon's."""
+        return self.exit_code is not None or (self.step is not None and self.step.command is not None)
+
+
+def _first_that_fits(context: _Context) -> BuildKitError:
+    failure, message = context.failure, context.failure.message
+    if _lost(failure):
+        return DaemonLostError(
+            f"The connection to BuildKit broke while {context.doing}: {message}. See that the daemon still runs (out "
+            "of memory? restarted?), then build again; the steps that had finished are in its cache."
+        )
+    if context.exit_code is None and _cancelled(failure):
+        return BuildCancelledError(f"The build was cancelled while {context.doing}.")
+    if disk := _disk_full(context):
+        return disk
+    if context.runs_command:
+        return _step_failed(context)
+    if _incapable(failure):
+        return CapabilityError(
+            f"The daemon cannot do what the image needs ({context.where}): {message}. A newer BuildKit or Docker "
+            "Engine may."
+        )
+    if registry := _registry(context):
+        return registry
+    if context.step is not None:
+        return _step_failed(context)
+    return SolveError(_sentence(f"The daemon reported a failure ({context.where}): {message}", advice.of(message)))
+
+
+def _lost(failure: Failure) -> bool:
+    if failure.answered:
+        return False
+    broken = failure.code == grpc.StatusCode.INTERNAL and advice.CONNECTION_BROKE.search(failure.message)
+    return failure.code == grpc.StatusCode.UNAVAILABLE or bool(broken)
+
+
+def _cancelled(failure: Failure) -> bool:
+    return failure.code == grpc.StatusCode.CANCELLED or failure.message.rstrip().endswith("context canceled")
+
+
+def _incapable(failure: Failure) -> bool:
+    return failure.code == grpc.StatusCode.UNIMPLEMENTED or bool(advice.INCAPABLE.search(failure.message))
+
+
+def _disk_full(context: _Context) -> DiskFullError | None:
+    said = next((line for line in _said(context) if advice.DISK_FULL.search(line)), None)
+    if said is None:
+        return None
+    return DiskFullError(
+        f"The daemon has no room left on its disk ({context.where}): {said.strip()}. Free some, for example with "
+        "`docker buildx prune` or `docker system prune`, or give the daemon a larger disk, then build again."
+    )
+
+
+def _said(context: _Context) -> tuple[str, ...]:
+    return (context.failure.message, *(context.step.log_tail if context.step else ()))
+
+
+def _registry(context: _Context) -> BuildKitError | None:
+    """What a registry said, at whichever moment: its network first, since a failed login often is a failed network."""
+    message = context.failure.message
+    image = context.image or advice.image_in(message)
+    about = f"the image `{image}`" if image else "the registry"
+    if advice.NO_PLATFORM.search(message):
+        return BaseImageError(
+            f"There is no {about.removeprefix('the ')} for the platform asked for ({context.where}): {message}. Build "
+            "for a platform the image has, or choose another base image."
+        )
+    if advice.UNREACHABLE.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
+        return RegistryError(
+            _sentence(f"A registry could not be reached for {about} ({context.where}): {message}", advice.of(message))
+        )
+    if advice.DENIED.search(message):
+        return CredentialsError(
+            f"A registry refused {about} for want of credentials ({context.where}): {message}. Log in with `docker "
+            "login` as someone who may use it, and check the name: many registries say this of a repository that "
+            "does not exist."
+        )
+    if advice.PUSHING.search(message):
+        return RegistryError(
+            _sentence(f"A registry did not accept {about} ({context.where}): {message}", advice.of(message))
+        )
+    if advice.MISSING_IMAGE.search(message) and image:
+        return BaseImageError(f"There is no image `{image}` ({context.where}): {message}. Check its name and tag.")
+    return None
+
+
+def _step_failed(context: _Context) -> StepFailedError:
+    failure, step = context.failure, context.step
+    command = (step.command if step else None) or advice.command_in(failure.message)
+    name = step.name if step else (command or context.doing)
+    tail = step.log_tail[-_LOG_LINES:] if step else ()
+    if context.exit_code is not None and context.exit_code != _UNKNOWN_EXIT:
+        ended = f"ended with exit code {context.exit_code}"
+        said = f"command `{command}` {ended}" if command else f"its command {ended}"
+    else:
+        said = failure.message
+    place = f" ({failure.sources[-1]})" if failure.sources else ""
+    message = f"The step `{name}` failed{place}: {said}."
+    if tail:
+        message += "\nIts last lines:\n" + "\n".join(f"  {line}" for line in tail)
+    hint = advice.of("\n".join((failure.message, *tail)), exit_code=context.exit_code)
+    if hint:
+        message += f"\n{hint}" if tail else f" {hint}"
+    return StepFailedError(message, step=name, command=command, exit_code=context.exit_code, log_tail=tail)
+
+
+def _failed_step(
+    failure: Failure, describe: Callable[[str], VertexDescription | None], redact: Callable[[str], str]
+) -> VertexDescription | None:
+    """The innermost vertex that the builder knows: wraps come outermost first."""
+    for digest in reversed(failure.vertexes):
+        found = describe(digest)
+        if found is not None:
+            # Redacted as one text, so that a secret of several lines is seen.
+            tail = redact("\n".join(found.log_tail)).split("\n") if found.log_tail else ()
+            command = redact(found.command) if found.command is not None else None
+            return VertexDescription(name=redact(found.name), command=command, log_tail=tuple(tail))
+    return None
+
+
+def _sentence(text: str, hint: str) -> str:
+    return f"{text}. {hint}".rstrip()
+
+
+def _status(error: grpc.aio.AioRpcError) -> rpcstatus_pb2.Status | None:
+    # The stubs take metadata for one pair; it is an iterable of them.
+    trailers: Any = error.trailing_metadata()
+    for key, value in trailers or ():
+        if key == DETAILS_TRAILER:
+            try:
+                return rpcstatus_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode())
+            except DecodeError:
+                return None
+    return None
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _places(source: dict[str, Any]) -> list[str]:
+    info = source.get("info")
+    name = info.get("filename") if isinstance(info, dict) else None
+    ranges = source.get("ranges")
+    places = []
+    for found in ranges if isinstance(ranges, list) else ():
+        start = found.get("start") if isinstance(found, dict) else None
+        if name and isinstance(start, dict) and "line" in start:
+            places.append(f"{name}:{start['line']}")
+    return places
