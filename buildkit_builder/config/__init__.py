@@ -1,0 +1,48 @@
+"""What the user set, and the environment; nothing else of the package reads either."""
+
+from __future__ import annotations
+
+from buildkit_builder.config.buildx import (
+    Annotation,
+    BuildxSettings,
+    CacheOption,
+    ExtraArguments,
+    Network,
+    SecretArgument,
+    SshArgument,
+)
+from buildkit_builder.config.environment import (
+    cache_home,
+    docker_config_file,
+    environment,
+    home,
+    is_ci,
+    is_dumb_terminal,
+    runtime_home,
+    state_home,
+)
+from buildkit_builder.config.settings import SECTION, Compression, ProgressMode, Settings, TLSSettings, variable
+
+__all__ = [
+    "SECTION",
+    "Annotation",
+    "BuildxSettings",
+    "CacheOption",
+    "Compression",
+    "ExtraArguments",
+    "Network",
+    "ProgressMode",
+    "SecretArgument",
+    "Settings",
+    "SshArgument",
+    "TLSSettings",
+    "cache_home",
+    "docker_config_file",
+    "environment",
+    "home",
+    "is_ci",
+    "is_dumb_terminal",
+    "runtime_home",
+    "state_home",
+    "variable",
+]

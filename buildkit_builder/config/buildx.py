@@ -1,0 +1,348 @@
+"""What Flyte's `FLYTE_DOCKER_*` variables say: they hold arguments of `docker buildx build`.
+
+| Variable | Meaning here |
+|---|---|
+| `FLYTE_DOCKER_BUILDER_CACHE_FROM` | a cache to read: `type=registry,ref=…`, or only the reference |
+| `FLYTE_DOCKER_BUILDER_CACHE_TO` | a cache to write, written alike; as in Flyte, both are used or neither |
+| `FLYTE_DOCKER_BUILDKIT_BUILDER_NAME` | the name of a buildx builder to build on |
+| `FLYTE_DOCKER_BUILD_EXTRA_ARGS` | flags of `docker buildx build`, quoted as in a shell |
+
+The flags understood are `--build-arg`, `--label`, `--annotation`, `--no-cache`, `--pull`, `--add-host`, `--network`,
+`--secret id=…,env=…` or `id=…,src=…`, `--ssh`, and `--provenance` and `--sbom` where they say `false`, which they are
+anyway. Any other flag is a `ConfigError`: dropping it would build something else than was asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from buildkit_builder.errors import ConfigError
+
+CACHE_FROM = "FLYTE_DOCKER_BUILDER_CACHE_FROM"
+CACHE_TO = "FLYTE_DOCKER_BUILDER_CACHE_TO"
+BUILDER_NAME = "FLYTE_DOCKER_BUILDKIT_BUILDER_NAME"
+EXTRA_ARGS = "FLYTE_DOCKER_BUILD_EXTRA_ARGS"
+
+Network = Literal["default", "host", "none"]
+NETWORKS = get_args(Network)
+ELSEWHERE = {
+    "--builder": BUILDER_NAME,
+    "--cache-from": CACHE_FROM,
+    "--cache-to": CACHE_TO,
+    "--output": "`image.buildkit.compression` and the settings beside it",
+    "--platform": "`image.buildkit.platforms`",
+    "--progress": "`image.buildkit.progress`",
+}
+TRUE, FALSE = ("1", "t", "true"), ("0", "f", "false")
+ANNOTATION = re.compile(
+    r"(?:(?P<level>manifest-descriptor|index-descriptor|manifest|index)(?:\[(?P<platform>[^\]]*)\])?:)?"
+    r"(?P<key>[^=]+)=(?P<value>.*)",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOption:
+    """A cache to import from or export to.
+
+    Attributes:
+        type: The kind of cache, such as `registry` or `local`.
+        attributes: The kind's own options, in the order given.
+    """
+
+    type: str
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotation:
+    """An annotation of the image's manifest or index.
+
+    Attributes:
+        key: Its name.
+        value: Its text.
+        level: What carries it: `manifest`, `index`, `manifest-descriptor` or `index-descriptor`.
+        platform: The only platform it is for, or empty for all.
+    """
+
+    key: str
+    value: str
+    level: str = "manifest"
+    platform: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretArgument:
+    """A secret by its id, and the variable or the file that holds its value.
+
+    Attributes:
+        id: The id that steps ask for.
+        env: The environment variable that holds the value, or `None`.
+        source: The file that holds the value, or `None`.
+    """
+
+    id: str
+    env: str | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshArgument:
+    """An ssh agent, or keys, that steps may use.
+
+    Attributes:
+        id: The id that steps ask for.
+        paths: Agent sockets or key files; none means the agent of `SSH_AUTH_SOCK`.
+    """
+
+    id: str = "default"
+    paths: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraArguments:
+    """The flags of `FLYTE_DOCKER_BUILD_EXTRA_ARGS`.
+
+    Attributes:
+        build_args: Values for a Dockerfile's `ARG`; what has no value here has it in the environment.
+        labels: Labels of the image.
+        annotations: Annotations of the image.
+        no_cache: Whether every step runs again.
+        pull: Whether base images are looked up in the registry although the daemon holds them.
+        add_hosts: Names and addresses that steps find in `/etc/hosts`.
+        network: `default`, `host` or `none`.
+        secrets: Secrets for steps.
+        ssh: Agents and keys for steps.
+    """
+
+    build_args: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[Annotation, ...] = ()
+    no_cache: bool = False
+    pull: bool = False
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    network: Network = "default"
+    secrets: tuple[SecretArgument, ...] = ()
+    ssh: tuple[SshArgument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildxSettings:
+    """Everything the `FLYTE_DOCKER_*` variables say.
+
+    Attributes:
+        cache_from: The cache to import, or `None`.
+        cache_to: The cache to export to, or `None`.
+        builder: The name of a buildx builder to build on, or `None`.
+        extra: The extra arguments.
+    """
+
+    cache_from: CacheOption | None = field(default=None, repr=False)
+    cache_to: CacheOption | None = field(default=None, repr=False)
+    builder: str | None = None
+    extra: ExtraArguments = field(default_factory=ExtraArguments)
+
+
+def read(environ: Mapping[str, str]) -> BuildxSettings:
+    """Reads the four variables.
+
+    Raises:
+        ConfigError: One of them cannot be understood. The message names the variable and the flag, never a value,
+            since build arguments and cache options may hold secrets.
+    """
+    cache_from, cache_to = environ.get(CACHE_FROM), environ.get(CACHE_TO)
+    both = bool(cache_from and cache_to)
+    return BuildxSettings(
+        cache_from=_cache(CACHE_FROM, cache_from or "") if both else None,
+        cache_to=_cache(CACHE_TO, cache_to or "") if both else None,
+        builder=environ.get(BUILDER_NAME) or None,
+        extra=parse_extra_arguments(environ.get(EXTRA_ARGS, ""), environ),
+    )
+
+
+def parse_extra_arguments(text: str, environ: Mapping[str, str]) -> ExtraArguments:
+    """Parses flags of `docker buildx build`.
+
+    Args:
+        text: The flags, quoted as in a shell.
+        environ: Where a `--build-arg NAME` without a value finds it.
+
+    Raises:
+        ConfigError: A flag is unknown, incomplete, or asks for what this builder does not do.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{EXTRA_ARGS} is not quoted as a shell would have it: {error}.") from None
+    found: dict[str, Any] = {}
+    for flag, value in _flags(words):
+        if flag in _REPEATED:
+            name, parse = _REPEATED[flag]
+            found[name] = (*found.get(name, ()), *parse(flag, value or "", environ))
+        else:
+            name, convert = _SINGLE[flag]
+            found[name] = convert(flag, value)
+    found.pop("", None)
+    return ExtraArguments(**found)
+
+
+def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:
+    """Pairs each flag with its value; a switch has none unless it is written `--switch=value`."""
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag not in _REPEATED and flag not in _SINGLE:
+            raise ConfigError(_unknown(flag))
+        if equals:
+            yield flag, value
+        elif flag in _SWITCHES:
+            yield flag, None
+        else:
+            following = next(rest, None)
+            if following is None:
+                raise _bad(flag, "needs a value")
+            yield flag, following
+
+
+def _unknown(flag: str) -> str:
+    if not flag.startswith("-"):
+        return (
+            f"{EXTRA_ARGS} holds a word that belongs to no flag; only flags of `docker buildx build` may stand there."
+        )
+    if flag in ELSEWHERE:
+        return f"{EXTRA_ARGS}: {flag} is not taken from there; use {ELSEWHERE[flag]}."
+    known = sorted((*_REPEATED, *_SINGLE))
+    near = get_close_matches(flag, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the flags understood are {', '.join(known)}."
+    return f"{EXTRA_ARGS}: the flag {flag[:80]!r} is not understood; {hint}"
+
+
+def _bad(flag: str, problem: str) -> ConfigError:
+    return ConfigError(f"{EXTRA_ARGS}: {flag} {problem}.")
+
+
+def _boolean(flag: str, value: str | None) -> bool:
+    if value is None or value.lower() in TRUE:
+        return True
+    if value.lower() in FALSE:
+        return False
+    raise _bad(flag, "is a switch, and takes true or false")
+
+
+def _only_false(flag: str, value: str | None) -> None:
+    if value is None or value.lower() not in FALSE:
+        raise _bad(flag, "may only be false: this builder adds no attestations to an image")
+
+
+def _network(flag: str, value: str | None) -> str:
+    if value is None or value not in NETWORKS:
+        raise _bad(flag, f"is one of {', '.join(NETWORKS)}")
+    return value
+
+
+def _build_arg(flag: str, value: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    name, equals, text = value.partition("=")
+    if not name:
+        raise _bad(flag, "is NAME=VALUE, or NAME to take the value from the environment")
+    if equals:
+        yield name, text
+    elif name in environ:
+        yield name, environ[name]
+
+
+def _label(flag: str, value: str, _: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    name, _equals, text = value.partition("=")
+    if not name:
+        raise _bad(flag, "is NAME=VALUE")
+    yield name, text
+
+
+def _annotation(flag: str, value: str, _: Mapping[str, str]) -> Iterator[Annotation]:
+    found = ANNOTATION.fullmatch(value)
+    if found is None:
+        raise _bad(flag, "is NAME=VALUE, or LEVEL:NAME=VALUE with manifest, index or a descriptor of them as the level")
+    yield Annotation(
+        key=found["key"],
+        value=found["value"],
+        level=found["level"] or "manifest",
+        platform=found["platform"] or "",
+    )
+
+
+def _add_host(flag: str, value: str, _: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    name, separator, address = value.partition("=" if "=" in value else ":")
+    if not (name and separator and address):
+        raise _bad(flag, "is NAME:ADDRESS or NAME=ADDRESS")
+    yield name, address.removeprefix("[").removesuffix("]")
+
+
+def _secret(flag: str, value: str, _: Mapping[str, str]) -> Iterator[SecretArgument]:
+    try:
+        given = _comma_separated(value)
+    except csv.Error as error:
+        raise _bad(flag, f"is not a list of fields: {error}") from None
+    if given.get("type") == "env" and "src" in given:
+        given["env"] = given.pop("src")
+    source = given.get("src") or given.get("source")
+    if (
+        not given.get("id")
+        or given.keys() - {"id", "env", "src", "source", "type"}
+        or given.get("type", "file") not in ("file", "env")
+        or bool(given.get("env")) == bool(source)
+    ):
+        raise _bad(flag, "is id=ID,env=VARIABLE or id=ID,src=FILE")
+    yield SecretArgument(id=given["id"], env=given.get("env"), source=Path(source) if source else None)
+
+
+def _ssh(flag: str, value: str, _: Mapping[str, str]) -> Iterator[SshArgument]:
+    name, equals, places = value.partition("=")
+    if not name or (equals and not places):
+        raise _bad(flag, "is ID, or ID=SOCKET, or ID=KEY,KEY")
+    yield SshArgument(id=name, paths=tuple(Path(place) for place in places.split(",") if place))
+
+
+def _comma_separated(text: str) -> dict[str, str]:
+    """`a=b,c=d`, where a field may stand in double quotes, as buildx reads it."""
+    fields = [item.partition("=") for row in csv.reader([text], strict=True) for item in row]
+    return {name.strip().lower(): value for name, _, value in fields}
+
+
+def _cache(variable: str, text: str) -> CacheOption:
+    if "=" not in text:
+        return CacheOption(type="registry", attributes=(("ref", text.strip()),))
+    try:
+        given = _comma_separated(text)
+    except csv.Error as error:
+        raise ConfigError(f"{variable} is not a list of fields: {error}.") from None
+    kind = given.pop("type", "")
+    if not kind:
+        raise ConfigError(f"{variable} names no type of cache; it is `type=registry,ref=…`, or only a reference.")
+    if kind == "registry" and not given.get("ref"):
+        raise ConfigError(f"{variable} is a registry cache without a `ref`.")
+    return CacheOption(type=kind, attributes=tuple(given.items()))
+
+
+_Repeated = Callable[[str, str, Mapping[str, str]], Iterator[Any]]
+_REPEATED: dict[str, tuple[str, _Repeated]] = {
+    "--add-host": ("add_hosts", _add_host),
+    "--annotation": ("annotations", _annotation),
+    "--build-arg": ("build_args", _build_arg),
+    "--label": ("labels", _label),
+    "--secret": ("secrets", _secret),
+    "--ssh": ("ssh", _ssh),
+}
+_SINGLE: dict[str, tuple[str, Callable[[str, str | None], Any]]] = {
+    "--network": ("network", _network),
+    "--no-cache": ("no_cache", _boolean),
+    "--provenance": ("", _only_false),
+    "--pull": ("pull", _boolean),
+    "--sbom": ("", _only_false),
+}
+_SWITCHES = ("--no-cache", "--pull")

@@ -1,0 +1,243 @@
+"""Settings: the section `image.buildkit` of Flyte's config.yaml, and the environment.
+
+Every key may be left out. A variable wins over the file; one that is empty counts as not set. In a variable, lists
+are comma separated, maps are `key=value,key=value`, and true is any of `1`, `true`, `yes`, `on`.
+
+| Key | Variable | Value | Meaning |
+|---|---|---|---|
+| `enabled` | `FLYTE_BUILDKIT_ENABLED` | true or false | false leaves Flyte as if this package were not installed; no other setting is read then |
+| `endpoint` | `FLYTE_BUILDKIT_ENDPOINT` | text | where BuildKit answers: `unix://…`, `tcp://…`; found by itself when not set |
+| `tls.ca` | `FLYTE_BUILDKIT_TLS_CA` | file | certificates that may sign a `tcp://` endpoint's own |
+| `tls.cert` | `FLYTE_BUILDKIT_TLS_CERT` | file | our certificate for the endpoint |
+| `tls.key` | `FLYTE_BUILDKIT_TLS_KEY` | file | its private key |
+| `tls.server_name` | `FLYTE_BUILDKIT_TLS_SERVER_NAME` | text | the name in the endpoint's certificate, where it is not the host's |
+| `uv_image` | `FLYTE_BUILDKIT_UV_IMAGE` | text | the image that `uv` is taken from; Flyte's own choice when not set |
+| `registry_mirrors` | `FLYTE_BUILDKIT_REGISTRY_MIRRORS` | map | registry, or registry and path, to what is asked instead of it |
+| `insecure_registries` | `FLYTE_BUILDKIT_INSECURE_REGISTRIES` | list | `host:port` of registries without TLS, or with a certificate nobody vouches for; loopback always is one |
+| `ca_bundle` | `FLYTE_BUILDKIT_CA_BUNDLE` | file | certificates that build steps trust; the image never holds them |
+| `http_proxy` | `FLYTE_BUILDKIT_HTTP_PROXY` | text | proxy of build steps for `http://`; the image never holds it, as with the other three |
+| `https_proxy` | `FLYTE_BUILDKIT_HTTPS_PROXY` | text | proxy of build steps for `https://` |
+| `no_proxy` | `FLYTE_BUILDKIT_NO_PROXY` | text | hosts that build steps reach without a proxy |
+| `all_proxy` | `FLYTE_BUILDKIT_ALL_PROXY` | text | proxy of build steps for everything else |
+| `compression` | `FLYTE_BUILDKIT_COMPRESSION` | gzip, zstd, estargz or uncompressed | how new layers are compressed; BuildKit's choice (gzip) when not set |
+| `compression_level` | `FLYTE_BUILDKIT_COMPRESSION_LEVEL` | whole number | 0 to 9 for gzip and estargz, 0 to 22 for zstd |
+| `force_compression` | `FLYTE_BUILDKIT_FORCE_COMPRESSION` | true or false | true compresses the base image's layers anew as well |
+| `oci_media_types` | `FLYTE_BUILDKIT_OCI_MEDIA_TYPES` | true or false | OCI's media types in the manifest, or Docker's; BuildKit's choice when not set |
+| `progress` | `FLYTE_BUILDKIT_PROGRESS` | auto, tty, plain, rawjson or quiet | how a build is shown (auto) |
+| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | steps that cannot affect each other run side by side (true) |
+| `platforms` | `FLYTE_BUILDKIT_PLATFORMS` | list | of an image's platforms, the ones to build; all when not set |
+| `docker_config` | `FLYTE_BUILDKIT_DOCKER_CONFIG` | file or folder | Docker's config.json, for registry credentials, where it is not Docker's own |
+| `connect_timeout` | `FLYTE_BUILDKIT_CONNECT_TIMEOUT` | seconds | how long a connection may take to stand (10) |
+
+`FLYTE_DOCKER_*` variables keep the meaning they have in Flyte, see `buildkit_builder.config.buildx`.
+"""  # noqa: E501 - rows of a table
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from buildkit_builder.config import buildx, kinds
+from buildkit_builder.config.environment import home
+from buildkit_builder.errors import ConfigError
+
+SECTION = "image.buildkit"
+PREFIX = "FLYTE_BUILDKIT_"
+Compression = Literal["gzip", "zstd", "estargz", "uncompressed"]
+LEVELS = {"gzip": 9, "estargz": 9, "zstd": 22}
+ProgressMode = Literal["auto", "tty", "plain", "rawjson", "quiet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSSettings:
+    """Files and names for a TLS endpoint; see the module's table."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the user set; the module's table says what each field means.
+
+    Paths are absolute, and files exist. Maps are pairs in the order given. `docker_config` names a file config.json.
+    """
+
+    enabled: bool = True
+    endpoint: str | None = None
+    tls: TLSSettings = field(default_factory=TLSSettings)
+    uv_image: str | None = None
+    registry_mirrors: tuple[tuple[str, str], ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    ca_bundle: Path | None = None
+    # A proxy's address often holds a password.
+    http_proxy: str | None = field(default=None, repr=False)
+    https_proxy: str | None = field(default=None, repr=False)
+    no_proxy: str | None = field(default=None, repr=False)
+    all_proxy: str | None = field(default=None, repr=False)
+    compression: Compression | None = None
+    compression_level: int | None = None
+    force_compression: bool = False
+    oci_media_types: bool | None = None
+    progress: ProgressMode = "auto"
+    parallel: bool = True
+    platforms: tuple[str, ...] = ()
+    docker_config: Path | None = None
+    connect_timeout: float = 10.0
+    buildx: buildx.BuildxSettings = field(default_factory=buildx.BuildxSettings)
+
+    @classmethod
+    def load(cls, config: Mapping[str, Any] | Path | None, environ: Mapping[str, str]) -> Settings:
+        """Reads the settings.
+
+        Args:
+            config: Flyte's configuration: its config.yaml, or what that holds, or `None` where there is none. Which
+                file that is, Flyte decides.
+            environ: The environment, as `environment` returns it.
+
+        Raises:
+            ConfigError: The file cannot be read, a key or a `FLYTE_BUILDKIT_*` variable is unknown, a value has the
+                wrong type, names a file that is not there, or contradicts another. The message names the key.
+        """
+        given = _gather(_section(config), environ)
+        if "enabled" in given and not _convert("enabled", given["enabled"], environ):
+            return cls(enabled=False)
+        _refuse_unknown(given, environ)
+        read = {key: _convert(key, value, environ) for key, value in given.items()}
+        tls = TLSSettings(**{key.removeprefix("tls."): read.pop(key) for key in list(read) if key.startswith("tls.")})
+        settings = cls(tls=tls, buildx=buildx.read(environ), **read)
+        _check(settings)
+        return settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value as it was given: by a variable (always text), or in the file."""
+
+    origin: str
+    value: object
+    is_text: bool
+
+
+def variable(key: str) -> str:
+    """The environment variable of a setting: `FLYTE_BUILDKIT_TLS_CA` for `tls.ca`."""
+    return PREFIX + key.upper().replace(".", "_")
+
+
+def _section(config: Mapping[str, Any] | Path | None) -> Mapping[Any, Any]:
+    whole: object = kinds.read_yaml(config) if isinstance(config, Path) else config
+    image = _map("the configuration file", whole).get("image")
+    section = _map("`image`", image)
+    for key in section:
+        # The rest of `image` is Flyte's; only a key that surely means ours is refused there.
+        if isinstance(key, str) and key != "buildkit" and re.sub("[^a-z]", "", key.lower()) == "buildkit":
+            raise ConfigError(f"`image.{kinds.text_of(key)}` is not a section; did you mean `{SECTION}`?")
+    return _map(f"`{SECTION}`", section.get("buildkit"))
+
+
+def _map(name: str, value: object) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is {kinds.shown(value)}, but must be a map.")
+    return value
+
+
+def _gather(section: Mapping[Any, Any], environ: Mapping[str, str]) -> dict[str, _Given]:
+    given: dict[str, _Given] = {}
+    for path, value in _flatten(section):
+        if value is not None:
+            given[path] = _Given(f"`{SECTION}.{path}`", value, is_text=False)
+    for key in SETTINGS:
+        if environ.get(variable(key)):
+            given[key] = _Given(f"`{variable(key)}`", environ[variable(key)], is_text=True)
+    return given
+
+
+def _flatten(section: Mapping[Any, Any]) -> Iterable[tuple[str, object]]:
+    for key, value in section.items():
+        if key == "tls":
+            inner = _map(f"`{SECTION}.tls`", value)
+            yield from ((f"tls.{kinds.text_of(name)}", item) for name, item in inner.items())
+        else:
+            yield kinds.text_of(key), value
+
+
+def _refuse_unknown(given: Mapping[str, _Given], environ: Mapping[str, str]) -> None:
+    for key in given:
+        if key not in SETTINGS:
+            raise ConfigError(_unknown(f"{SECTION}.{key}", [f"{SECTION}.{name}" for name in SETTINGS], "a setting"))
+    known = [variable(key) for key in SETTINGS]
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise ConfigError(_unknown(name, known, "a variable of buildkit-builder"))
+
+
+def _unknown(name: str, known: list[str], what: str) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.75)
+    inner = get_close_matches(name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.75)
+    if inner and (not near or not near[0].endswith(inner[0])):
+        near = [key for key in known if key.rpartition(".")[2] == inner[0]]
+    hint = f"did you mean `{near[0]}`?" if near else f"known are {', '.join(f'`{key}`' for key in known)}."
+    return f"`{kinds.text_of(name)}` is not {what}; {hint}"
+
+
+def _convert(key: str, given: _Given, environ: Mapping[str, str]) -> Any:
+    kind = SETTINGS[key]
+    try:
+        return kind.convert(given.value, given.is_text, home(environ))
+    except kinds.UnfitError as error:
+        said = kinds.type_of(given.value) if key.endswith("_proxy") else kinds.shown(given.value)
+        raise ConfigError(f"{given.origin} is {said}, but must be {error}.") from None
+
+
+def _check(settings: Settings) -> None:
+    tls, level = settings.tls, settings.compression_level
+    if (tls.cert is None) != (tls.key is None):
+        present, absent = ("cert", "key") if tls.key is None else ("key", "cert")
+        raise ConfigError(
+            f"`{SECTION}.tls.{present}` is set, but `{SECTION}.tls.{absent}` is not; they need each other."
+        )
+    if level is not None:
+        compression = settings.compression or "gzip"
+        if compression not in LEVELS:
+            raise ConfigError(f"`{SECTION}.compression_level` has no meaning with {compression} layers.")
+        if not 0 <= level <= LEVELS[compression]:
+            raise ConfigError(
+                f"`{SECTION}.compression_level` is {kinds.shown(level)}, but must be 0 to {LEVELS[compression]} "
+                f"for {compression}."
+            )
+
+
+SETTINGS: Mapping[str, kinds.Kind] = {
+    "enabled": kinds.BOOLEAN,
+    "endpoint": kinds.TEXT,
+    "tls.ca": kinds.FILE,
+    "tls.cert": kinds.FILE,
+    "tls.key": kinds.FILE,
+    "tls.server_name": kinds.TEXT,
+    "uv_image": kinds.TEXT,
+    "registry_mirrors": kinds.MIRRORS,
+    "insecure_registries": kinds.REGISTRIES,
+    "ca_bundle": kinds.FILE,
+    "http_proxy": kinds.TEXT,
+    "https_proxy": kinds.TEXT,
+    "no_proxy": kinds.TEXT,
+    "all_proxy": kinds.TEXT,
+    "compression": kinds.choice(get_args(Compression)),
+    "compression_level": kinds.INTEGER,
+    "force_compression": kinds.BOOLEAN,
+    "oci_media_types": kinds.BOOLEAN,
+    "progress": kinds.choice(get_args(ProgressMode)),
+    "parallel": kinds.BOOLEAN,
+    "platforms": kinds.PLATFORMS,
+    "docker_config": kinds.DOCKER_CONFIG,
+    "connect_timeout": kinds.SECONDS,
+}
+"""Every key, and the kind of value it takes."""
