@@ -1,0 +1,132 @@
+"""`Auth`: the daemon's questions for registry credentials.
+
+Protocol: buildkit `session/auth`. Where a registry wants bearer tokens, the daemon gets tokens that we fetch, and never
+the password: we prove to it with an Ed25519 key, derived from the password, that a token in its cache is ours to use.
+Only registries with plain HTTP authentication make it ask for the password itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from grpc import StatusCode
+
+from buildkit_builder.errors import RegistryError
+from buildkit_builder.session.docker_config import Credentials, DockerConfig
+from buildkit_builder.session.server import Call, Handler, RpcError, Server, unary
+from buildkit_builder.session.tokens import Challenge, fetch_token
+from buildkit_builder.wire import services
+from buildkit_builder.wire.auth_pb2 import (
+    CredentialsRequest,
+    CredentialsResponse,
+    FetchTokenRequest,
+    FetchTokenResponse,
+    GetTokenAuthorityRequest,
+    GetTokenAuthorityResponse,
+    VerifyTokenAuthorityRequest,
+    VerifyTokenAuthorityResponse,
+)
+
+_SEED_BYTES = 16
+
+
+class Auth:
+    """The session's service that answers for registries.
+
+    Credentials are looked up anew for each question, so that a helper's short-lived ones are never stale.
+
+    Args:
+        docker_config: Where the credentials are.
+        allowed_hosts: Tells whether the build has to do with a registry; others are answered as if there were no
+            credentials. By default all are.
+        ca_bundle: The certificates to trust when fetching tokens; without it the system's.
+
+    Attributes:
+        errors: What went wrong, in order. The daemon repeats the messages; whether a build can do without, only it
+            knows.
+    """
+
+    def __init__(
+        self,
+        docker_config: DockerConfig,
+        *,
+        allowed_hosts: Callable[[str], bool] | None = None,
+        ca_bundle: Path | None = None,
+    ) -> None:
+        self.errors: list[RegistryError] = []
+        self._docker_config = docker_config
+        self._allowed_hosts = allowed_hosts
+        self._ca_bundle = ca_bundle
+
+    def register(self, server: Server) -> tuple[str, ...]:
+        """Adds the four methods of `Auth`."""
+        handlers: dict[str, Handler] = {
+            services.AUTH_CREDENTIALS: unary(CredentialsRequest.FromString, self._credentials),
+            services.AUTH_FETCH_TOKEN: unary(FetchTokenRequest.FromString, self._fetch_token),
+            services.AUTH_GET_TOKEN_AUTHORITY: unary(GetTokenAuthorityRequest.FromString, self._authority),
+            services.AUTH_VERIFY_TOKEN_AUTHORITY: unary(VerifyTokenAuthorityRequest.FromString, self._verify),
+        }
+        for path, handler in handlers.items():
+            server.add(path, handler)
+        return tuple(handlers)
+
+    async def _lookup(self, host: str, call: Call) -> Credentials:
+        if self._allowed_hosts is not None and not self._allowed_hosts(host):
+            return Credentials()
+        try:
+            return await call.in_thread(self._docker_config.lookup, host)
+        except RegistryError as error:
+            raise self._noted(error) from error
+
+    def _noted(self, error: RegistryError) -> RpcError:
+        self.errors.append(error)
+        return RpcError(StatusCode.UNAUTHENTICATED, str(error))
+
+    async def _credentials(self, request: CredentialsRequest, call: Call) -> CredentialsResponse:
+        credentials = await self._lookup(request.Host, call)
+        if credentials.identity_token:
+            return CredentialsResponse(Secret=credentials.identity_token)
+        return CredentialsResponse(Username=credentials.username, Secret=credentials.password)
+
+    async def _fetch_token(self, request: FetchTokenRequest, call: Call) -> FetchTokenResponse:
+        credentials = await self._lookup(request.Host, call)
+        challenge = Challenge(
+            host=request.Host,
+            realm=request.Realm,
+            service=request.Service,
+            scopes=tuple(request.Scopes),
+            client_id=request.ClientID or "buildkit-client",
+        )
+        try:
+            token = await call.in_thread(
+                lambda: fetch_token(challenge, credentials, ca_bundle=self._ca_bundle),
+            )
+        except RegistryError as error:
+            raise self._noted(error) from error
+        return FetchTokenResponse(Token=token.value, ExpiresIn=token.expires_in, IssuedAt=token.issued_at)
+
+    async def _authority(self, request: GetTokenAuthorityRequest, call: Call) -> GetTokenAuthorityResponse:
+        key = _authority_key(request.Host, await self._lookup(request.Host, call), request.Salt)
+        return GetTokenAuthorityResponse(PublicKey=key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+    async def _verify(self, request: VerifyTokenAuthorityRequest, call: Call) -> VerifyTokenAuthorityResponse:
+        key = _authority_key(request.Host, await self._lookup(request.Host, call), request.Salt)
+        return VerifyTokenAuthorityResponse(Signed=key.sign(request.Payload) + request.Payload)
+
+
+def _authority_key(host: str, credentials: Credentials, salt: bytes) -> Ed25519PrivateKey:
+    """Derives the key that stands for a registry's credentials, the same in every session that has them.
+
+    BuildKit's own client keeps a random seed in a file beside the Docker config. Derived from the secret the seed needs
+    no file, and the daemon learns nothing that it could not ask for with `Credentials`.
+    """
+    seed = b""
+    if credentials.secret or credentials.registry_token:
+        parts = (host, credentials.username, credentials.secret, credentials.registry_token)
+        seed = hashlib.sha256("\0".join(parts).encode()).digest()[:_SEED_BYTES]
+    return Ed25519PrivateKey.from_private_bytes(hmac.new(salt, seed, hashlib.sha256).digest())

@@ -1,0 +1,293 @@
+"""`FileSync`: the daemon reads folders of this machine, straight from where they are.
+
+Protocol: buildkit `session/filesync`, tonistiigi/fsutil `send`. We list all entries, the daemon asks for the content of
+those that differ from what it has, by their number in the listing; both go on at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+
+from grpc import StatusCode
+
+from buildkit_builder.errors import BuildKitError, SourceChangedError, SourceError
+from buildkit_builder.session.follow import follow_links
+from buildkit_builder.session.patterns import PatternError
+from buildkit_builder.session.server import Call, RpcError, Server
+from buildkit_builder.session.walk import (
+    MODE_DEVICE,
+    MODE_TYPE,
+    Entry,
+    Keep,
+    Selection,
+    Symlinks,
+    shown,
+    walk,
+    walk_files,
+)
+from buildkit_builder.wire import services
+from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
+
+_LISTING_BATCH = 256  # entries that one thread hop lists
+_CHUNK = 256 << 10  # bytes of content in one packet; daemons accept messages of 4 MiB and more
+_READ_BATCH = 1 << 20  # bytes that one thread hop reads
+_REQUEST_BATCH = 64  # files that one reader takes on at once
+_READERS = 3
+_END_OF_LISTING = b""  # a STAT packet without a stat is a message of no bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDirectory:
+    """A folder, or a set of files, that the daemon may read under a name.
+
+    Attributes:
+        name: What `llb.local(name)` calls it.
+        root: The folder; it may be a symlink to one. Not used when `files` is a mapping.
+        exclude: Patterns of `.dockerignore` form; what they match is not listed.
+        files: Serves these alone: a mapping of paths as the daemon shall see them to files or folders anywhere on
+            this machine, or an iterable of paths below `root`.
+        keep: Decides per path before `exclude` does; see `walk.Selection`.
+        descend: Whether to look into a folder that `keep` leaves out; see `walk.Selection`.
+        symlinks: `"keep"`, or `"copy-files"` to send linked files as files and no other link.
+        empty_dirs: Whether folders in which nothing is listed are listed.
+    """
+
+    name: str
+    root: Path
+    exclude: Sequence[str] = ()
+    files: Mapping[str, Path] | Iterable[str] | None = None
+    keep: Keep | None = None
+    descend: Callable[[str], bool] | None = None
+    symlinks: Symlinks = "keep"
+    empty_dirs: bool = True
+
+    def entries(
+        self, *, include: Sequence[str] = (), exclude: Sequence[str] = (), follow: Sequence[str] = ()
+    ) -> Iterator[Entry]:
+        """Lists what the daemon is told.
+
+        Args:
+            include: Patterns of which one must match; none means everything.
+            exclude: Patterns of what is not wanted.
+            follow: Paths wanted together with the symlinks on the way to them.
+
+        Yields:
+            Entries in protocol order.
+
+        Raises:
+            SourceError: The tree cannot be read, or a name is not UTF-8.
+            PatternError: A pattern is malformed.
+        """
+        selection = Selection(
+            exclude=self.exclude,
+            keep=self.keep,
+            descend=self.descend,
+            symlinks=self.symlinks,
+            empty_dirs=self.empty_dirs,
+            asked_include=include,
+            asked_exclude=exclude,
+        )
+        if self.files is not None:
+            return walk_files(self._sources(self.files), replace(selection, asked_include=[*include, *follow]))
+        if not self.root.is_dir():
+            raise SourceError(f"{shown(str(self.root))} is not a folder, so it cannot be sent.")
+        root = os.path.realpath(self.root)
+        if follow:
+            followed = follow_links(root, follow)
+            selection = replace(selection, asked_include=() if followed is None else [*include, *followed])
+        return walk(root, selection)
+
+    def _sources(self, files: Mapping[str, Path] | Iterable[str]) -> dict[str, str]:
+        if isinstance(files, Mapping):
+            return {path: os.fspath(source) for path, source in files.items()}
+        return {path: os.path.join(self.root, path) for path in files}
+
+
+class FileSync:
+    """The session's service from which the daemon reads local sources.
+
+    Args:
+        directories: What may be read; any other name is refused with NOT_FOUND.
+    """
+
+    def __init__(self, directories: Iterable[LocalDirectory]) -> None:
+        self._directories = {directory.name: directory for directory in directories}
+
+    def register(self, server: Server) -> tuple[str, ...]:
+        """Adds `FileSync/DiffCopy`."""
+        server.add(services.FILESYNC_DIFF_COPY, self._diff_copy)
+        return (services.FILESYNC_DIFF_COPY,)
+
+    async def _diff_copy(self, call: Call) -> None:
+        name = next(iter(call.metadata.get("dir-name", ())), "")
+        directory = self._directories.get(name)
+        if directory is None:
+            raise RpcError(StatusCode.NOT_FOUND, f"There is no local directory {name!r} in this build.")
+        try:
+            entries = directory.entries(
+                include=_patterns(call, "include-patterns"),
+                exclude=_patterns(call, "exclude-patterns"),
+                follow=_patterns(call, "followpaths"),
+            )
+            await _Sender(call, entries).run()
+        except PatternError as error:
+            raise RpcError(StatusCode.INVALID_ARGUMENT, f"In the local directory {name!r}, {error}.") from error
+        except BuildKitError as error:
+            await call.write(Packet(type=Packet.PACKET_ERR, data=str(error).encode()).SerializeToString())
+            raise
+
+
+def _patterns(call: Call, key: str) -> list[str]:
+    values = call.metadata.get(key, ())
+    if f"{key}-encoded" in call.metadata:
+        return [unquote_plus(value) for value in values]
+    return list(values)
+
+
+class _Content(NamedTuple):
+    """A file as it was when it was listed."""
+
+    source: str
+    size: int
+    mtime: int
+
+
+class _Sender:
+    """One listing, and the answers to the requests that it raises."""
+
+    def __init__(self, call: Call, entries: Iterator[Entry]) -> None:
+        self._call = call
+        self._entries = entries
+        self._contents: dict[int, _Content | None] = {}
+        self._listed = 0
+        self._requests: asyncio.Queue[int] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Sends until the daemon says that it has all it wants."""
+        requests = asyncio.ensure_future(self._receive())
+        senders = [asyncio.ensure_future(self._list()), *(asyncio.ensure_future(self._read()) for _ in range(_READERS))]
+        pending = {requests, *senders}
+        try:
+            while not requests.done():
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in (requests, *senders):
+                task.cancel()
+            await asyncio.gather(requests, *senders, return_exceptions=True)
+        await self._call.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
+
+    async def _list(self) -> None:
+        while packets := await self._call.in_thread(self._next_stats):
+            await self._call.write(*packets)
+        await self._call.write(_END_OF_LISTING)
+
+    def _next_stats(self) -> list[bytes]:
+        packets: list[bytes] = []
+        for entry in islice(self._entries, _LISTING_BATCH):
+            if entry.has_content:
+                self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime)
+            elif not entry.mode & MODE_TYPE and not entry.link:
+                self._contents[self._listed] = None
+            self._listed += 1
+            packets.append(Packet(stat=_stat(entry)).SerializeToString())
+        return packets
+
+    async def _receive(self) -> None:
+        while batch := await self._call.read_batch():
+            for packet in map(Packet.FromString, batch):
+                if packet.type == Packet.PACKET_REQ:
+                    if packet.ID not in self._contents:
+                        raise RpcError(StatusCode.INVALID_ARGUMENT, f"Entry {packet.ID} has no content to send.")
+                    self._requests.put_nowait(packet.ID)
+                elif packet.type == Packet.PACKET_FIN:
+                    return
+                elif packet.type == Packet.PACKET_ERR:
+                    raise RpcError(StatusCode.ABORTED, packet.data.decode("utf-8", "replace"))
+        raise RpcError(StatusCode.CANCELLED, "The daemon ended the transfer before it was complete.")
+
+    async def _read(self) -> None:
+        while True:
+            numbers = [await self._requests.get()]
+            while len(numbers) < _REQUEST_BATCH and not self._requests.empty():
+                numbers.append(self._requests.get_nowait())
+            packets = self._data(numbers)
+            while batch := await self._call.in_thread(_take, packets):
+                await self._call.write(*batch)
+
+    def _data(self, numbers: list[int]) -> Iterator[bytes]:
+        for number in numbers:
+            content = self._contents[number]
+            if content is not None:
+                for chunk in _chunks(content):
+                    yield Packet(type=Packet.PACKET_DATA, ID=number, data=chunk).SerializeToString()
+            yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
+
+
+def _stat(entry: Entry) -> Stat:
+    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=entry.mtime, linkname=entry.link)
+    if entry.mode & MODE_DEVICE:
+        stat.devmajor, stat.devminor = os.major(entry.device), os.minor(entry.device)
+    if entry.xattrs:
+        stat.xattrs.update(entry.xattrs)
+    return stat
+
+
+def _take(packets: Iterator[bytes]) -> list[bytes]:
+    batch: list[bytes] = []
+    size = 0
+    for packet in packets:
+        batch.append(packet)
+        size += len(packet)
+        if size >= _READ_BATCH:
+            break
+    return batch
+
+
+def _chunks(content: _Content) -> Iterator[bytes]:
+    """Reads a file that must be, from the first byte to the last, what was listed."""
+    try:
+        # A file swapped for a link or a pipe since it was listed must neither be followed nor waited for.
+        descriptor = os.open(content.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SourceChangedError(f"The file {content.source} vanished while it was being sent.") from None
+    except PermissionError as error:
+        raise SourceError(f"The file {content.source} cannot be read: {error.strerror}.") from error
+    except OSError as error:
+        raise SourceChangedError(f"The file {content.source} changed while it was being sent: {error}.") from error
+    try:
+        _check(descriptor, content)
+        left = content.size
+        while left:
+            chunk = os.read(descriptor, min(_CHUNK, left))
+            if not chunk:
+                break
+            left -= len(chunk)
+            yield chunk
+        _check(descriptor, content)
+        if left:
+            raise _changed(content)
+    except OSError as error:
+        raise SourceError(f"The file {content.source} cannot be read: {error.strerror}.") from error
+    finally:
+        os.close(descriptor)
+
+
+def _check(descriptor: int, content: _Content) -> None:
+    status = os.fstat(descriptor)
+    if status.st_size != content.size or status.st_mtime_ns != content.mtime:
+        raise _changed(content)
+
+
+def _changed(content: _Content) -> SourceChangedError:
+    return SourceChangedError(
+        f"The file {content.source} changed while it was being sent. Build again when nothing writes to it."
+    )

@@ -1,0 +1,115 @@
+"""One build's session: what the daemon may ask of us while it builds.
+
+```
+daemon ──Control.Session──▶ Tunnel ──bytes──▶ http2.Connection ──calls──▶ Server ──▶ FileSync, Auth, Secrets, …
+```
+
+Nothing is opened on this machine for it: no socket, no folder, no listening port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+import grpc
+
+from buildkit_builder.errors import BuildKitError
+from buildkit_builder.session.attachable import Attachable
+from buildkit_builder.session.health import Health
+from buildkit_builder.session.http2 import ProtocolError
+from buildkit_builder.session.server import Server
+from buildkit_builder.session.tunnel import Tunnel
+
+_ID_HEADER = "x-docker-expose-session-uuid"
+_SHARED_KEY_HEADER = "x-docker-expose-session-sharedkey"
+_METHOD_HEADER = "x-docker-expose-session-grpc-method"
+
+
+class SessionOpener(Protocol):
+    """Opens `Control.Session` (`client.control.Control` does)."""
+
+    def session(self, metadata: Sequence[tuple[str, str]]) -> Any:
+        """Starts the call; returns grpc.aio's bidirectional stream of `control_pb2.BytesMessage`."""
+
+
+class Session:
+    """What one build offers to the daemon.
+
+    ```python
+    session = Session([FileSync([...]), Auth(...), Secrets({...})])
+    async with session.open(control):
+        ...  # SolveRequest(Session=session.id, …)
+    ```
+
+    A session is used once. Health checks are always answered.
+
+    Args:
+        attachables: The services to offer.
+        shared_key: Names the source of local directories across sessions, so that the daemon can reuse what it has of
+            an earlier build; `""` for none.
+
+    Attributes:
+        id: A random id, for `SolveRequest.Session` and the `local.session` of sources.
+    """
+
+    def __init__(self, attachables: Sequence[Attachable], *, shared_key: str = "") -> None:
+        self.id = secrets.token_hex(16)
+        self._shared_key = shared_key
+        self._server = Server()
+        self._methods = [path for service in (Health(), *attachables) for path in service.register(self._server)]
+        self._ended = asyncio.Event()
+        self._lost: Exception | None = None
+
+    @property
+    def failure(self) -> BuildKitError | None:
+        """The first error of ours that made a service fail, such as `SourceChangedError`.
+
+        The daemon reports only its echo; this is the error to raise instead.
+        """
+        return self._server.failure
+
+    @property
+    def lost(self) -> Exception | None:
+        """Why the session ended before it was closed, if it did: grpc's error, or the peer's breach of protocol."""
+        return self._lost
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The metadata that introduces the session (protocol: buildkit `session/grpchijack`)."""
+        return (
+            (_ID_HEADER, self.id),
+            (_SHARED_KEY_HEADER, self._shared_key),
+            *((_METHOD_HEADER, method) for method in self._methods),
+        )
+
+    @contextlib.asynccontextmanager
+    async def open(self, control: SessionOpener) -> AsyncIterator[Session]:
+        """Offers the session while the context lasts.
+
+        Args:
+            control: The daemon to offer it to.
+        """
+        tunnel = Tunnel(control.session(self.metadata))
+        serving = asyncio.ensure_future(self._serve(tunnel))
+        try:
+            yield self
+        finally:
+            serving.cancel()
+            await asyncio.wait((serving,))
+            tunnel.close()
+
+    async def wait_ended(self) -> None:
+        """Waits until the daemon has ended the session, or the connection broke."""
+        await self._ended.wait()
+
+    async def _serve(self, tunnel: Tunnel) -> None:
+        try:
+            await self._server.serve(tunnel)
+        except (grpc.RpcError, ProtocolError) as error:
+            self._lost = error
+        finally:
+            self._ended.set()
