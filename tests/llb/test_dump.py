@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import llb
-from buildkit_builder.llb.definition import digest_of
+from buildkit_builder.llb.definition import digest_of, serialize
+from buildkit_builder.wire import ops_pb2
 from tests.llb.graphs import AMD64, platforms, states, unhurried
 
 
@@ -49,6 +50,18 @@ def test_source_maps_are_dumped() -> None:
     wire.Source.infos.add(filename="Dockerfile", data=b"FROM alpine")
     definition = llb.Definition.from_wire(wire)
 
+    assert definition == llb.parse(llb.dump(definition))
+
+
+def test_vertices_that_are_not_made_here_are_dumped_from_their_fields() -> None:
+    """A frontend may send kinds of vertices that this room has no verb for."""
+    build = ops_pb2.BuildOp(builder=-1, inputs={"buildkit.llb.definition": ops_pb2.BuildInput(input=0)})
+    op = serialize(ops_pb2.Op(inputs=[ops_pb2.Input(digest="sha256:1")], build=build))
+    definition = llb.Definition(ops=(op,))
+    entry = json.loads(llb.dump(definition))[0]
+
+    assert {"build": {"builder": -1, "inputs": {"buildkit.llb.definition": {"input": 0}}}} == entry["op"]
+    assert "raw" not in entry
     assert definition == llb.parse(llb.dump(definition))
 
 

@@ -74,9 +74,73 @@ def test_all_demands_are_ids_that_daemons_know(state: llb.State) -> None:
     assert set() == named & {"file.copy.modestring", "exec.meta.removemountstubs.recursive"}
 
 
-def test_digests_are_those_a_daemon_reports() -> None:
-    """These digests were reported by BuildKit 0.25.2 for these graphs."""
+def every_field() -> llb.State:
+    """A graph with nearly every field of the protocol somewhere in it."""
     base = llb.image("python:3.11-slim-bookworm", resolve_mode="local", name="base")
+    code = llb.local(
+        "ctx",
+        session="nosuch",
+        include=["a<b>&", "é\u2028"],
+        exclude=["x"],
+        follow=["l"],
+        shared_key="k",
+        differ="none",
+        metadata_only=True,
+    )
+    ssh = llb.git(
+        "git@github.com:a/b.git", ref="main", subdir="x", keep_git_dir=True, known_ssh_hosts="h k", checksum="a" * 40
+    )
+    https = llb.git("https://u:p@github.com:8443/a/b.git#v1:/y/", auth_token_secret="t")
+    download = llb.http(
+        "https://localhost:1/x",
+        filename="f",
+        mode=0o600,
+        uid=3,
+        gid=4,
+        checksum="sha256:" + "0" * 64,
+        accept="a",
+        user_agent="b",
+        auth_header_secret="s",
+    )
+    run = base.run(
+        ["false"],
+        mounts=[
+            llb.SecretFile("/s", "id", 1, 2, 0o444, optional=True),
+            llb.Ssh(),
+            llb.Ssh("/x", optional=True),
+            llb.Bind("/l", code, selector="/q"),
+            llb.Cache("/c", "c", "locked", source=llb.local("ctx", unique="u1")),
+        ],
+        secret_env=[llb.SecretEnv("E", "e", optional=True)],
+        platform=llb.Platform(architecture="arm", variant="v7"),
+        ulimits=[("nofile", -1, 1)],
+        valid_exit_codes=[1, 200],
+        cgroup_parent="x",
+        network="none",
+    )
+    files = base.file(
+        llb.copy(
+            ssh,
+            "/",
+            "/a/.",
+            owner=llb.Owner("u", "g", lookup=https),
+            include=["é"],
+            exclude=["y"],
+            mode=0o4755,
+            timestamp=0,
+            replace=True,
+        ),
+        llb.copy(download, "f", "/b/", mode_str="u+s"),
+        llb.copy(llb.scratch(), "/", "/c"),
+        llb.rm("/z"),
+    )
+    layout = llb.oci_layout("st", "sha256:" + "1" * 64, session="zz", layer_limit=2)
+    owned = llb.scratch().file(llb.mkdir("/a", owner=llb.Owner(0, 0)))
+    return llb.merge([base, run.root, files, layout, llb.diff(base, llb.scratch()), owned])
+
+
+def test_digests_are_those_a_daemon_reports() -> None:
+    """BuildKit 0.25.2 reported these digests for these graphs; the first is of all that the graph is made from."""
     tree = llb.scratch().file(
         llb.mkdir("/d", parents=True, timestamp=0),
         llb.mkfile("/d/a.txt", b"hello", 0o600, owner=llb.Owner(user=5, group=6)),
@@ -85,12 +149,11 @@ def test_digests_are_those_a_daemon_reports() -> None:
     )
 
     assert (
-        "sha256:a939d81ceec39085baab397dab36058d8d3c6fe60993ded530c8352c9bd86695"
-        == llb.marshal(base, platform=AMD64).head
+        "sha256:9bc7b903e5cc9575ce9adbb11b033acf51bd06751cb9096b43e7486c1169b221"
+        == llb.marshal(every_field(), platform=AMD64).head
     )
-    assert (
-        "sha256:949bd25e2ab589f236dd4fddcea92dc6735b26615f0c59b1aaddba329b709d89"
-        == llb.marshal(tree, platform=AMD64).head
+    assert "sha256:949bd25e2ab589f236dd4fddcea92dc6735b26615f0c59b1aaddba329b709d89" == (
+        llb.marshal(tree, platform=AMD64).head
     )
 
 

@@ -1,0 +1,57 @@
+"""Flyte's front door: `BuildKitImageBuilder`, and the only place that raises errors of Flyte's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flyte import Image
+from flyte.errors import ImageBuildError
+
+from buildkit_builder.errors import BuildKitError
+
+if TYPE_CHECKING:
+    from flyte import ImageBuild
+
+
+class BuildKitImageBuilder:
+    """Builds images of Flyte with BuildKit; implements `flyte.extend.ImageBuilder`."""
+
+    builder_type = "buildkit"
+
+    def get_checkers(self) -> list[type[Any]]:
+        """Who is asked whether an image is there already: the registry itself, through BuildKit."""
+        from buildkit_builder.checker import BuildKitImageChecker
+
+        return [BuildKitImageChecker]
+
+    async def build_image(
+        self, image: Image, dry_run: bool = False, wait: bool = True, force: bool = False
+    ) -> ImageBuild:
+        """Builds an image and pushes it; into the engine's own store where it names no registry.
+
+        Args:
+            image: What to build.
+            dry_run: Print the plan; connect to nothing.
+            wait: Whether to return when it is built; otherwise a process of its own goes on, and says where it logs.
+            force: Has been obeyed by coming here: the image is built although there may be one. What BuildKit has in
+                its cache is still what it is, so nothing is run again that would give the same.
+
+        Raises:
+            flyte.errors.ImageBuildError: The build failed; says where and why.
+        """
+        from flyte import ImageBuild
+
+        from buildkit_builder import flyte_image, flyte_settings, image_build
+
+        try:
+            settings = flyte_settings.load()
+            spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+            if dry_run:
+                image_build.print_plan(spec)
+            elif wait:
+                await image_build.build(spec, settings)
+            else:
+                image_build.start_in_background(spec, settings)
+        except BuildKitError as error:
+            raise ImageBuildError(str(error)) from error
+        return ImageBuild(uri=spec.reference, remote_run=None)

@@ -1,0 +1,115 @@
+"""Where an image goes: to its registry, pushed by the daemon or by the engine around it, or into the engine's store."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from dataclasses import dataclass, replace
+
+from buildkit_builder import llb
+from buildkit_builder.client import docker_engine, failures
+from buildkit_builder.client.connection import Connection
+from buildkit_builder.client.control import Control
+from buildkit_builder.client.dialers import Route
+from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.config import Settings
+from buildkit_builder.errors import CapabilityError, DaemonLostError, ImageError
+from buildkit_builder.session.docker_config import DockerConfig
+from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
+from buildkit_builder.solve.exporters import Compression
+from buildkit_builder.spec import DockerfileSpec, ImageSpec
+
+_CONTAINERD_STORE = (
+    'Turn on the containerd image store (`"features": {"containerd-snapshotter": true}` in the engine\'s '
+    "daemon.json; it is the default since Docker 29)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """What the daemon is to do with an image.
+
+    Attributes:
+        exporter: Given to the daemon.
+        pushed_by_engine: Whether the engine has to push it afterwards: without the containerd image store, the
+            BuildKit inside an engine cannot.
+    """
+
+    exporter: Exporter
+    pushed_by_engine: bool = False
+
+    @classmethod
+    async def choose(cls, spec: ImageSpec | DockerfileSpec, settings: Settings, connection: Connection) -> Destination:
+        """Chooses by what the image names and what the daemon can do.
+
+        Raises:
+            CapabilityError: An engine without the containerd image store is asked for several platforms.
+            ImageError: The image names no registry, and there is no engine to keep it.
+        """
+        endpoint = connection.endpoint
+        if endpoint.kind == "docker" and not await _has_containerd_store(connection):
+            if len(spec.platforms) > 1:
+                raise CapabilityError(
+                    f"The Docker Engine at {endpoint.address} cannot hold an image of several platforms "
+                    f"({', '.join(spec.platforms)}). {_CONTAINERD_STORE}, or name one platform in "
+                    "`image.buildkit.platforms`."
+                )
+            return cls(exporter=LoadIntoEngine(reference=spec.reference), pushed_by_engine=spec.push)
+        if spec.push:
+            return cls(exporter=_push(spec.reference, settings))
+        if endpoint.kind != "docker":
+            raise ImageError(
+                f"The image {spec.reference} names no registry, and {endpoint.address} is a buildkitd, which keeps no "
+                "images. Set `image.registry` in the config, or build with a Docker Engine."
+            )
+        return cls(exporter=LoadIntoEngine(reference=spec.reference))
+
+
+async def push_from_engine(
+    endpoint: Endpoint, result: BuildResult, reference: str, credentials: DockerConfig
+) -> BuildResult:
+    """Has an engine push an image that was loaded into it.
+
+    Raises:
+        RegistryError: The registry refused it.
+        DaemonLostError: The engine went away.
+    """
+    name = llb.ImageReference.parse(reference)
+    found = await asyncio.to_thread(credentials.lookup, name.domain)
+    shown = {"username": found.username, "password": found.password, "identitytoken": found.identity_token}
+    try:
+        digest = await docker_engine.push(Route.of(endpoint), name, {k: v for k, v in shown.items() if v})
+    except docker_engine.PushRefused as error:
+        raise failures.refused_push(str(error), reference) from error
+    except OSError as error:
+        raise DaemonLostError(f"The Docker Engine went away while it was pushing {reference}: {error}.") from error
+    return replace(result, digest=digest or result.digest)
+
+
+async def _has_containerd_store(connection: Connection) -> bool:
+    workers = await Control(connection.channel).list_workers()
+    return any(worker.snapshotter for worker in workers)
+
+
+def _push(reference: str, settings: Settings) -> Push:
+    return Push(
+        reference=reference,
+        insecure=is_insecure(llb.ImageReference.parse(reference).domain, settings.insecure_registries),
+        compression=Compression(
+            type=settings.compression, level=settings.compression_level, force=settings.force_compression
+        ),
+        oci_media_types=settings.oci_media_types,
+    )
+
+
+def is_insecure(registry: str, declared: tuple[str, ...]) -> bool:
+    """Whether a registry may be spoken to without TLS: it is declared so, or it is on this machine's loopback."""
+    host = registry.rpartition(":")[0] if ":" in registry.rpartition("]")[2] else registry
+    return registry in declared or host in declared or host == "localhost" or _is_loopback(host.strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, be it 127.example.com

@@ -1,0 +1,368 @@
+"""One image, from its spec to where it belongs: what Flyte's front door and the background process share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import pickle
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from flyte._status import status
+
+from buildkit_builder import config, flyte_image, llb
+from buildkit_builder.client import endpoint as endpoints
+from buildkit_builder.client.connection import Connection, Pool
+from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.config import Settings
+from buildkit_builder.config.buildx import EXTRA_ARGS
+from buildkit_builder.destination import Destination, push_from_engine
+from buildkit_builder.errors import ConfigError, MissingSecretError
+from buildkit_builder.lower import Environment
+from buildkit_builder.lower.image import CA_SECRET
+from buildkit_builder.plan import LocalSource, Plan, Run, plan
+from buildkit_builder.progress.display import Screen, open_screen
+from buildkit_builder.session.auth import Auth
+from buildkit_builder.session.docker_config import DockerConfig
+from buildkit_builder.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.session.secrets import Secrets
+from buildkit_builder.solve import BuildRequest, BuildResult
+from buildkit_builder.solve import build as solve_build
+from buildkit_builder.solve.frontend import DockerfileFrontend, ImageFrontend
+from buildkit_builder.solve.policy import mirrors
+from buildkit_builder.solve.probe import PlatformProbe
+from buildkit_builder.solve.request import CacheEntry, Frontend
+from buildkit_builder.spec import DockerfileSpec, ImageSpec, SecretRef, secrets_of
+
+Spec = ImageSpec | DockerfileSpec
+
+
+async def build(spec: Spec, settings: Settings) -> BuildResult:
+    """Builds an image and pushes it, or loads it into the engine where it names no registry.
+
+    Raises:
+        BuildKitError: It failed; says where and why. What is wrong with the image itself is found before connecting.
+    """
+    environ = config.environment()
+    secrets = _all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
+    job = _ImageJob.of(spec) if isinstance(spec, ImageSpec) else _DockerfileJob(spec)
+    credentials = DockerConfig.load(settings.docker_config or config.docker_config_file(environ))
+    async with _shared(settings, environ) as (connection, screen):
+        destination = await Destination.choose(spec, settings, connection)
+        request = BuildRequest(
+            title=spec.reference,
+            frontend=job.frontend(settings, connection.endpoint.kind == "docker"),
+            exporters=(destination.exporter,),
+            attachables=(
+                FileSync(job.directories()),
+                Secrets(secrets),
+                Auth(credentials),
+            ),
+            cache_imports=_cache(settings.buildx.cache_from),
+            cache_exports=_cache(settings.buildx.cache_to),
+            source_policy=mirrors(dict(settings.registry_mirrors)),
+            entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
+        )
+        redact = redactor(value for name, value in secrets.items() if name != CA_SECRET)
+        result = await solve_build(connection, request, screen.display(spec.reference, redact), redact=redact)
+        if destination.pushed_by_engine:
+            result = await push_from_engine(connection.endpoint, result, spec.reference, credentials)
+        return result
+
+
+async def missing_platforms(reference: str, platforms: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
+    """Of the platforms, those that a registry does not have an image for.
+
+    Raises:
+        BuildKitError: It cannot be told: no BuildKit, no such registry, credentials refused.
+    """
+    environ = config.environment()
+    if llb.ImageReference.parse(reference).domain == "docker.io" and "/" not in reference:
+        return platforms  # a name without a registry: only the engine could have it, and building it costs nothing
+    probe = PlatformProbe(reference=reference, platforms=tuple(llb.Platform.parse(name) for name in platforms))
+    async with _shared(settings, environ) as (connection, _):
+        auth = Auth(DockerConfig.load(settings.docker_config or config.docker_config_file(environ)))
+        request = BuildRequest(
+            title=reference, frontend=probe, attachables=(auth,), internal=True,
+            source_policy=mirrors(dict(settings.registry_mirrors)),
+        )  # fmt: skip
+        quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)
+        await solve_build(connection, request, quiet.display(reference))
+    return tuple(str(platform) for platform in probe.missing)
+
+
+# --- what a build is made of ---
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageJob:
+    """An image of layers."""
+
+    spec: ImageSpec
+    plan: Plan
+
+    @classmethod
+    def of(cls, spec: ImageSpec) -> _ImageJob:
+        return cls(spec, plan(spec))
+
+    def directories(self) -> list[LocalDirectory]:
+        return [_directory(source) for source in self.plan.sources]
+
+    def frontend(self, settings: Settings, is_engine: bool) -> Frontend:
+        extra = settings.buildx.extra
+        return ImageFrontend(
+            plan=self.plan,
+            platforms=_platforms(self.spec),
+            prefer_local=is_engine and not extra.pull,
+            cache_imports=_cache(settings.buildx.cache_from),
+            environment=Environment(
+                shared_keys={source.name: _shared_key(source.root) for source in self.plan.sources},
+                proxy=_proxy(settings),
+                ca_bundle=settings.ca_bundle is not None,
+                network=extra.network,
+                extra_hosts=extra.add_hosts,
+                no_cache=extra.no_cache,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _DockerfileJob:
+    """An image of a Dockerfile."""
+
+    spec: DockerfileSpec
+
+    def directories(self) -> list[LocalDirectory]:
+        folder = self.spec.dockerfile.parent
+        return [LocalDirectory("context", folder), LocalDirectory("dockerfile", folder)]
+
+    def frontend(self, settings: Settings, is_engine: bool) -> Frontend:
+        extra = settings.buildx.extra
+        shared_key = _shared_key(self.spec.dockerfile.parent)
+        proxies = {"http_proxy": settings.http_proxy, "https_proxy": settings.https_proxy,
+                   "no_proxy": settings.no_proxy, "all_proxy": settings.all_proxy}  # fmt: skip
+        return DockerfileFrontend(
+            filename=self.spec.dockerfile.name,
+            platforms=_platforms(self.spec),
+            prefer_local=is_engine and not extra.pull,
+            cache_imports=_cache(settings.buildx.cache_from),
+            options={
+                "sharedkey:localdir:context": shared_key,
+                "sharedkey:localdir:dockerfile": shared_key,
+                **{f"build-arg:{name}": value for name, value in proxies.items() if value},
+                **{f"build-arg:{name}": value for name, value in extra.build_args},
+                **{f"label:{name}": value for name, value in extra.labels},
+                **({"no-cache": ""} if extra.no_cache else {}),
+                **({"force-network-mode": extra.network} if extra.network != "default" else {}),
+                **({"add-hosts": ",".join(f"{host}={ip}" for host, ip in extra.add_hosts)} if extra.add_hosts else {}),
+            },
+        )
+
+
+def _platforms(spec: Spec) -> tuple[llb.Platform, ...]:
+    return tuple(llb.Platform.parse(name) for name in spec.platforms)
+
+
+def _directory(source: LocalSource) -> LocalDirectory:
+    """The files of a source, as Flyte's own builder would copy them: links to files as files, no empty folders."""
+    if source.kind == "file":
+        return LocalDirectory(source.name, source.root.parent, files={source.root.name: source.root.resolve()})
+    keeps = flyte_image.keeps(source.ignore)
+    return LocalDirectory(
+        source.name,
+        source.root,
+        keep=lambda path, is_folder: None if is_folder else keeps(path),
+        symlinks="copy-files",
+        empty_dirs=False,
+    )
+
+
+def _shared_key(root: Path) -> str:
+    """Under what the daemon keeps its copy of a folder: this machine's folder, whoever builds from it."""
+    return hashlib.sha256(f"{uuid.getnode():x}:{root}".encode()).hexdigest()
+
+
+def _proxy(settings: Settings) -> llb.ProxyEnv | None:
+    proxy = llb.ProxyEnv(
+        http=settings.http_proxy or "",
+        https=settings.https_proxy or "",
+        no=settings.no_proxy or "",
+        all=settings.all_proxy or "",
+    )
+    return proxy if proxy != llb.ProxyEnv() else None
+
+
+def _cache(option: config.CacheOption | None) -> tuple[CacheEntry, ...]:
+    if option is None:
+        return ()
+    if option.type == "local":
+        raise ConfigError("A cache of `type=local` is not supported yet; use `type=registry,ref=…`.")
+    return (CacheEntry(type=option.type, attributes=dict(option.attributes)),)
+
+
+# --- secrets ---
+
+
+def secret_values(secrets: tuple[SecretRef, ...], environ: Mapping[str, str]) -> dict[str, bytes]:
+    """The values of secrets, by id, from the environment or from `/etc/secrets`, as Flyte's own builder has them.
+
+    Raises:
+        MissingSecretError: One has no value; says where it was looked for.
+    """
+    values: dict[str, bytes] = {}
+    for secret in secrets:
+        if environ.get(secret.source_variable):
+            values[secret.id] = environ[secret.source_variable].encode(errors="surrogateescape")
+            continue
+        try:
+            values[secret.id] = Path(secret.source_file).read_bytes()
+        except OSError as error:
+            raise MissingSecretError(
+                f"The secret `{secret.id.removeprefix('flyte/')}` has no value: set the variable "
+                f"{secret.source_variable}, or put it into the file {secret.source_file} ({error.strerror})."
+            ) from error
+    return values
+
+
+_TELLING = 8
+
+
+def redactor(values: Iterable[bytes]) -> Callable[[str], str]:
+    """A function that takes these values out of a text, whole or, since logs come by lines, line by line."""
+    found: set[str] = set()
+    for value in values:
+        text = value.decode(errors="replace").strip()
+        lines = [line.strip() for line in text.splitlines()]
+        # A line of a few characters, as a brace in a key file is, gives nothing away and is everywhere.
+        found |= {text, *(line for line in lines if len(line) >= _TELLING)} - {""}
+    texts = sorted(found, key=len, reverse=True)
+
+    def redact(text: str) -> str:
+        for secret in texts:
+            text = text.replace(secret, "***")
+        return text
+
+    return redact
+
+
+def _all_secrets(values: Mapping[str, bytes], settings: Settings, environ: Mapping[str, str]) -> dict[str, bytes]:
+    secrets = dict(values)
+    for secret in settings.buildx.extra.secrets:
+        if secret.source is not None:
+            try:
+                secrets[secret.id] = secret.source.read_bytes()
+            except OSError as error:
+                raise MissingSecretError(
+                    f"The secret `{secret.id}` of {EXTRA_ARGS} has no value: the file {secret.source} cannot be read "
+                    f"({error.strerror})."
+                ) from error
+        else:
+            secrets[secret.id] = environ.get(secret.env or secret.id, "").encode(errors="surrogateescape")
+    if settings.ca_bundle is not None:
+        secrets[CA_SECRET] = settings.ca_bundle.read_bytes()
+    return secrets
+
+
+# --- what builds at the same time share ---
+
+
+@dataclass
+class _Shared:
+    """One connection per daemon and one view of the progress, for all builds of an event loop that overlap."""
+
+    pool: Pool
+    screen: Screen
+    users: int = 0
+
+
+_running: dict[asyncio.AbstractEventLoop, _Shared] = {}
+
+
+@contextlib.asynccontextmanager
+async def _shared(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[tuple[Connection, Screen]]:
+    loop = asyncio.get_running_loop()
+    shared = _running.get(loop)
+    if shared is None:
+        screen = open_screen(settings.progress, sys.stderr, environ=environ, clock=time.monotonic)
+        shared = _running[loop] = _Shared(Pool(timeout=settings.connect_timeout), screen)
+    shared.users += 1
+    try:
+        yield await shared.pool.get(find_endpoint(settings, environ)), shared.screen
+    finally:
+        shared.users -= 1
+        if shared.users == 0:
+            del _running[loop]
+            await shared.pool.close()
+
+
+def find_endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
+    """The daemon that the settings and the environment lead to.
+
+    Raises:
+        EndpointError: None was found, or an address makes no sense.
+    """
+    tls = settings.tls
+    builder = settings.buildx.builder
+    options = endpoints.EndpointOptions(
+        address=settings.endpoint,
+        tls_ca=str(tls.ca) if tls.ca else None,
+        tls_cert=str(tls.cert) if tls.cert else None,
+        tls_key=str(tls.key) if tls.key else None,
+        tls_server_name=tls.server_name,
+        docker_context=builder if builder != "default" else None,
+    )
+    return endpoints.resolve(options, environ=environ, home=config.home(environ))
+
+
+# --- without a build, and without waiting for one ---
+
+
+def print_plan(spec: Spec) -> None:
+    """Prints what would be built. Connects to nothing."""
+    click.echo(f"{spec.reference} for {', '.join(spec.platforms)}")
+    if isinstance(spec, DockerfileSpec):
+        click.echo(f"  Dockerfile {spec.dockerfile}")
+        return
+    planned = plan(spec)
+    click.echo(f"  base {planned.base}")
+    for step in planned.steps:
+        name = getattr(step, "name", None)
+        if name is None:
+            continue
+        click.echo(f"  {name}")
+        if isinstance(step, Run):
+            click.echo(f"      {step.command}")
+    click.echo("Dry run: nothing was built.")
+
+
+def start_in_background(spec: Spec, settings: Settings) -> Path:
+    """Starts a process that builds the image and goes on when this one has ended.
+
+    Returns:
+        The file that it writes its log to.
+
+    Raises:
+        MissingSecretError: A secret has no value; found now, since nobody watches later.
+    """
+    environ = config.environment()
+    secret_values(secrets_of(spec), environ)
+    folder = config.state_home(environ) / "buildkit-builder" / "builds"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    order, log = folder / f"{name}.order", folder / f"{name}.log"
+    order.touch(mode=0o600)
+    order.write_bytes(pickle.dumps((spec, settings)))
+    with log.open("wb") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "buildkit_builder.background", str(order)],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    status.info(f"Building {spec.reference} in the background; its log is {log}")
+    return log

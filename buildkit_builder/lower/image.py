@@ -1,0 +1,297 @@
+"""Steps to LLB.
+
+Lowering is a generator: what only the daemon knows (the config of an image, a file of a state built so far) is asked
+for by yielding a question and being sent the answer. So the graph can follow from results while the code stays pure,
+and a test, or a dry run, may answer from a dictionary.
+
+```python
+lowering = lower(plan, platform, environment)
+question = next(lowering)
+question = lowering.send(answer)      # … until StopIteration, whose value is the `Lowered`
+```
+
+What each step becomes follows the Dockerfile instruction that Flyte's own builder writes for it; protocol: buildkit
+`frontend/dockerfile/dockerfile2llb`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from buildkit_builder import llb
+from buildkit_builder.errors import ImageError
+from buildkit_builder.lower.words import WordError, expand, expand_value
+from buildkit_builder.plan import (
+    CopyImage,
+    CopyLocal,
+    Plan,
+    Run,
+    SetEnv,
+    SetLabels,
+    SetShell,
+    SetUser,
+    Step,
+    Workdir,
+)
+from buildkit_builder.spec import SecretRef
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_SHELL = ("/bin/sh", "-c")
+_USER = "flyte"
+
+CA_SECRET = "buildkit-builder/ca"
+# Below /dev, which is a file system of the container's own: nothing of the mount can be left in a layer.
+_CA_PATH = "/dev/buildkit-builder-ca.pem"
+# What the tools that fetch things look at: OpenSSL and uv, requests and pip, curl, git, Node.
+_CA_VARIABLES = (
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveImage:
+    """Asks for an image's config, for the platform that is lowered. The answer is a `Resolved`."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """Asks for the content of a file in a state; the answer is `bytes`, or `None` where there is no such file."""
+
+    state: llb.State
+    path: str
+
+
+Question = ResolveImage | ReadFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """An image as the daemon found it: the name that pins it, how to look it up, and its config."""
+
+    reference: str
+    resolve_mode: str
+    config: llb.ImageConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What surrounds a build and is no part of the image.
+
+    Attributes:
+        session: The id of the session that serves the local sources.
+        shared_keys: By local source, what the daemon files its copy under, so that only changes are sent.
+        proxy: Proxies for the steps; ignored by the cache.
+        ca_bundle: Whether a CA bundle is to be had as the secret `CA_SECRET`.
+        network: `default`, `host` or `none`, for the steps.
+        extra_hosts: Names that the steps know besides DNS.
+        no_cache: Run every step again.
+    """
+
+    session: str = ""
+    shared_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    proxy: llb.ProxyEnv | None = None
+    ca_bundle: bool = False
+    network: Literal["default", "host", "none"] = "default"
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    no_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """A platform's image: its files as a graph, and its config."""
+
+    state: llb.State
+    config: llb.ImageConfig
+
+
+def lower(plan: Plan, platform: llb.Platform, environment: Environment) -> Generator[Question, Any, Lowered]:
+    """Lowers a plan for one platform; see the module for how it is driven.
+
+    Raises:
+        ImageError: A value of a step makes no sense (an unfinished quote, say), which it names; or the base image
+            asks for more than being built on.
+    """
+    base = yield ResolveImage(plan.base)
+    state = llb.image(base.reference, platform=platform, resolve_mode=base.resolve_mode, name=f"base {plan.base}")
+    if base.config.on_build:
+        raise ImageError(
+            f"The base image {plan.base} has instructions for the images built on it (`ONBUILD "
+            f"{base.config.on_build[0]}`), which are not carried out. Choose a base without them."
+        )
+    lowering = _Lowering(plan, platform, environment, Lowered(state=state, config=_complete(base.config)))
+    for step in plan.steps:
+        yield from lowering.step(step)
+    return lowering.image
+
+
+def _complete(config: llb.ImageConfig) -> llb.ImageConfig:
+    """A base without a PATH gets the one that BuildKit gives its steps."""
+    return config if "PATH" in config.env else config.with_env("PATH", _DEFAULT_PATH)
+
+
+class _Lowering:
+    """The image so far, and the step to be added to it."""
+
+    def __init__(self, plan: Plan, platform: llb.Platform, environment: Environment, base: Lowered) -> None:
+        self.plan = plan
+        self.platform = platform
+        self.environment = environment
+        self.image = base
+        self.sources = {source.name: source for source in plan.sources}
+        # The state in which the users are looked up: only the user's own commands can add one.
+        self.users: llb.State | None = base.state
+        self.owner: llb.Owner | None = None
+        if plan.creates_user:
+            self.users, self.owner = None, llb.Owner(user=_USER, group=_USER)
+
+    def step(self, step: Step) -> Generator[Question, Any, None]:
+        if isinstance(step, Run):
+            self._run(step)
+        elif isinstance(step, CopyLocal):
+            yield from self._copy_local(step)
+        elif isinstance(step, CopyImage):
+            yield from self._copy_image(step)
+        elif isinstance(step, Workdir):
+            self._workdir(step)
+        else:
+            self._configure(step)
+
+    # --- config only ---
+
+    def _configure(self, step: SetEnv | SetLabels | SetUser | SetShell) -> None:
+        config = self.image.config
+        if isinstance(step, SetEnv):
+            before = dict(config.env)
+            for key, text in step.variables:
+                config = config.with_env(key, self._expanded(f"with_env_vars {key}", expand_value, text, before))
+        elif isinstance(step, SetLabels):
+            for key, value in step.labels:
+                config = config.with_label(key, value)
+        elif isinstance(step, SetUser):
+            config = config.with_user(step.user)
+        else:
+            config = config.with_shell(step.shell)
+        self.image = replace(self.image, config=config)
+
+    def _expanded(self, step: str, how: Any, text: str, variables: Mapping[str, str]) -> str:
+        try:
+            return str(how(text, variables))
+        except WordError as error:
+            raise ImageError(f"{step}: `{text}` is not understood: {error}.") from error
+
+    def _workdir(self, step: Workdir) -> None:
+        config = self.image.config
+        path = self._expanded(step.name, expand, step.path, config.env)
+        path = _absolute(config.working_dir, path)
+        config = config.with_working_dir(path)
+        state = self.image.state
+        if path != "/":
+            owner = llb.Owner.parse(config.user) if config.user else None
+            state = state.file(llb.mkdir(path, 0o755, parents=True, owner=owner), name=step.name)
+        self.image = Lowered(state=state, config=config)
+
+    # --- files ---
+
+    def _copy_image(self, step: CopyImage) -> Generator[Question, Any, None]:
+        found = yield ResolveImage(step.image)
+        source = llb.image(
+            found.reference, platform=self.platform, resolve_mode=found.resolve_mode, name=f"image {step.image}"
+        )
+        self._copy(source, step.path, step.destination, owner=None, contents=True, name=step.name)
+
+    def _copy_local(self, step: CopyLocal) -> Generator[Question, Any, None]:
+        if self.users is not None:
+            self.owner = yield from self._flyte_user(self.users)
+            self.users = None
+        source = llb.local(
+            step.source,
+            session=self.environment.session,
+            shared_key=self.environment.shared_keys.get(step.source, ""),
+            display=f"read {self.sources[step.source].root.name}",
+        )
+        whole = step.path == "/"
+        self._copy(source, step.path, step.destination, owner=self.owner, contents=whole, name=step.name)
+
+    def _flyte_user(self, state: llb.State) -> Generator[Question, Any, llb.Owner | None]:
+        """The owner of copied files: the `flyte` user where the image has one, else root.
+
+        Flyte's own builder names the user always, and fails where there is none.
+        """
+        for path in ("/etc/passwd", "/etc/group"):
+            content = yield ReadFile(state, path)
+            names = {line.split(b":", 1)[0] for line in (content or b"").splitlines()}
+            if _USER.encode() not in names:
+                return None
+        return llb.Owner(user=_USER, group=_USER)
+
+    def _copy(
+        self, source: llb.State, path: str, destination: str, *, owner: llb.Owner | None, contents: bool, name: str
+    ) -> None:
+        config = self.image.config
+        text = self._expanded(name, expand, destination, config.env)
+        target = _absolute(config.working_dir, text)
+        if text in ("", ".") or text.endswith(("/", "/.")):
+            target = target.rstrip("/") + "/"
+        action = llb.copy(
+            source, path, target, owner=owner, follow_symlinks=True, contents_only=contents, create_dest=True
+        )
+        self.image = replace(self.image, state=self.image.state.file(action, name=name))
+
+    # --- commands ---
+
+    def _run(self, step: Run) -> None:
+        config = self.image.config
+        cwd = _absolute(config.working_dir)
+        mounts: list[llb.Mount] = [
+            llb.Cache(
+                cache.target,
+                cache.id.replace("{architecture}", self.platform.architecture),
+                sharing="locked" if cache.locked else "shared",
+            )
+            for cache in step.caches
+        ]
+        for path, content in step.files.items():
+            file = llb.scratch().file(llb.mkfile("/file", content, 0o644), name=f"{step.name}: {path}")
+            mounts.append(llb.Bind(posixpath.join(cwd, path), file, selector="/file", readonly=True))
+        env = list(config.env.items())
+        secret_env: list[llb.SecretEnv] = []
+        for secret in step.secrets:
+            _add_secret(secret, mounts, secret_env)
+        if self.environment.ca_bundle:
+            mounts.append(llb.SecretFile(_CA_PATH, CA_SECRET, mode=0o444))
+            env += [(name, _CA_PATH) for name in _CA_VARIABLES if name not in config.env]
+        ran = self.image.state.run(
+            (*(config.shell or _DEFAULT_SHELL), step.command),
+            env=env,
+            cwd=cwd,
+            user=config.user,
+            mounts=mounts,
+            secret_env=secret_env,
+            proxy=self.environment.proxy,
+            network=self.environment.network,
+            extra_hosts=self.environment.extra_hosts,
+            platform=self.platform,
+            name=step.name,
+            ignore_cache=self.environment.no_cache,
+        )
+        self.image = replace(self.image, state=ran.root)
+        if step.may_add_users and not self.plan.creates_user:
+            self.users = ran.root
+
+
+def _absolute(*parts: str) -> str:
+    """Joins paths below the root; of two slashes at the start, which POSIX lets mean something else, one is left."""
+    return "/" + posixpath.normpath(posixpath.join("/", *parts)).lstrip("/")
+
+
+def _add_secret(secret: SecretRef, mounts: list[llb.Mount], variables: list[llb.SecretEnv]) -> None:
+    if secret.path is not None:
+        mounts.append(llb.SecretFile(secret.path, secret.id))
+    if secret.variable is not None:
+        variables.append(llb.SecretEnv(secret.variable, secret.id))

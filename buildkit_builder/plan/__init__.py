@@ -1,0 +1,37 @@
+"""Turns an `ImageSpec` into steps, in the order in which they are to take effect."""
+
+from __future__ import annotations
+
+from buildkit_builder.plan.image import plan
+from buildkit_builder.plan.steps import (
+    CacheMount,
+    Config,
+    CopyImage,
+    CopyLocal,
+    LocalSource,
+    Plan,
+    Run,
+    SetEnv,
+    SetLabels,
+    SetShell,
+    SetUser,
+    Step,
+    Workdir,
+)
+
+__all__ = [
+    "CacheMount",
+    "Config",
+    "CopyImage",
+    "CopyLocal",
+    "LocalSource",
+    "Plan",
+    "Run",
+    "SetEnv",
+    "SetLabels",
+    "SetShell",
+    "SetUser",
+    "Step",
+    "Workdir",
+    "plan",
+]

@@ -1,0 +1,268 @@
+"""The client as the frontend: graphs are made while the daemon waits for them.
+
+`GraphFrontend` hands over a graph that is ready. `ImageFrontend` lowers a plan for each platform, answering lowering's questions by asking the daemon.
+`DockerfileFrontend` hands a Dockerfile to the frontend that is built into every daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from buildkit_builder import llb
+from buildkit_builder.client import failures
+from buildkit_builder.client.gateway import Ref, ResolvedImage, ResolveMode, Result
+from buildkit_builder.errors import BaseImageError
+from buildkit_builder.lower import Environment, Lowered, Question, ReadFile, ResolveImage, lower
+from buildkit_builder.lower.image import Resolved
+from buildkit_builder.plan import Plan
+from buildkit_builder.solve.request import Bridge, CacheEntry
+
+_CONFIG_KEY = "containerimage.config"
+_PLATFORMS_KEY = "refs.platforms"
+# What daemons say of a file that is not in a result; there is no code for it.
+_NO_SUCH_FILE = ("no such file or directory", "file does not exist", "not a directory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphFrontend:
+    """Builds a graph that is ready, for one platform.
+
+    Attributes:
+        config: What the image says of itself; the daemon's default when not given.
+    """
+
+    state: llb.State
+    platform: llb.Platform
+    config: llb.ImageConfig | None = None
+
+    async def build(self, bridge: Bridge) -> Result:
+        """Solves the graph.
+
+        Raises:
+            CapabilityError: The daemon lacks what the graph needs.
+        """
+        pong = await bridge.gateway.ping()
+        ref = await _solve(bridge, pong.llb, self.state, self.platform)
+        metadata = {} if self.config is None else {_CONFIG_KEY: self.config.to_json(self.platform)}
+        return Result(ref=ref, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFrontend:
+    """Builds a plan for one platform or several.
+
+    Attributes:
+        prefer_local: Look for images in the daemon's own store before the registry, as Docker does.
+    """
+
+    plan: Plan
+    platforms: tuple[llb.Platform, ...]
+    environment: Environment
+    prefer_local: bool = False
+    cache_imports: tuple[CacheEntry, ...] = ()
+
+    async def build(self, bridge: Bridge) -> Result:
+        """Lowers and solves every platform side by side.
+
+        Raises:
+            BaseImageError: The base is missing, or has no such platform.
+            CapabilityError: The daemon lacks what the graph needs.
+        """
+        pong = await bridge.gateway.ping()
+        builds = [
+            _PlatformBuild(self, bridge, pong.llb, platform, label=len(self.platforms) > 1)
+            for platform in self.platforms
+        ]
+        results = await _gather(*(build.run() for build in builds))
+        metadata: dict[str, bytes] = {}
+        if len(results) == 1:
+            ref, config = results[0]
+            return Result(ref=ref, refs={}, metadata={_CONFIG_KEY: config, **_platforms_metadata(self.platforms)})
+        refs: dict[str, Ref] = {}
+        for platform, (ref, config) in zip(self.platforms, results, strict=True):
+            refs[str(platform)] = ref
+            metadata[f"{_CONFIG_KEY}/{platform}"] = config
+        return Result(ref=None, refs=refs, metadata={**metadata, **_platforms_metadata(self.platforms)})
+
+
+class _PlatformBuild:
+    """Drives lowering for one platform."""
+
+    def __init__(
+        self,
+        frontend: ImageFrontend,
+        bridge: Bridge,
+        capabilities: llb.Capabilities,
+        platform: llb.Platform,
+        *,
+        label: bool,
+    ) -> None:
+        self.frontend = frontend
+        self.bridge = bridge
+        self.capabilities = capabilities
+        self.platform = platform
+        self.label = label
+
+    async def run(self) -> tuple[Ref, bytes]:
+        environment = replace(self.frontend.environment, session=self.bridge.session_id)
+        lowering = lower(self.frontend.plan, self.platform, environment)
+        # Every image that lowering will ask for is looked up at once: each costs a round trip, or a registry's answer.
+        self.lookups = {
+            reference: asyncio.ensure_future(self._resolve(reference)) for reference in self.frontend.plan.images
+        }
+        try:
+            return await self._drive(lowering)
+        finally:
+            for lookup in self.lookups.values():
+                lookup.cancel()
+            await asyncio.gather(*self.lookups.values(), return_exceptions=True)
+
+    async def _drive(self, lowering: Generator[Question, Any, Lowered]) -> tuple[Ref, bytes]:
+        try:
+            question = next(lowering)
+            while True:
+                question = lowering.send(await self._answer(question))
+        except StopIteration as done:
+            lowered: Lowered = done.value
+        ref = await self._solve(lowered.state)
+        return ref, lowered.config.to_json(self.platform)
+
+    async def _answer(self, question: Question) -> Any:
+        if isinstance(question, ResolveImage):
+            return await self.lookups[question.reference]
+        return await self._read(question)
+
+    async def _resolve(self, name: str) -> Resolved:
+        """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
+        reference = str(llb.ImageReference.parse(name))
+        modes: tuple[ResolveMode, ...] = ("local", "pull") if self.frontend.prefer_local else ("default",)
+        for mode in modes:
+            found = await resolve_image(self.bridge, reference, self.platform, mode)
+            config = llb.ImageConfig.parse(found.config)
+            if config.architecture in ("", self.platform.architecture):
+                pinned = llb.ImageReference.parse(found.ref).with_digest(found.digest)
+                return Resolved(reference=str(pinned), resolve_mode=mode, config=config)
+        raise BaseImageError(
+            f"The image {name} is there for {config.architecture} and not for {self.platform}. "
+            "Choose another base, or take the platform out of the image's `platform`."
+        )
+
+    async def _read(self, question: ReadFile) -> bytes | None:
+        ref = await self._solve(question.state)
+        if not ref.id:
+            return None
+        try:
+            return await self.bridge.gateway.read_file(ref.id, question.path)
+        except grpc.aio.AioRpcError as error:
+            if any(words in (error.details() or "") for words in _NO_SUCH_FILE):
+                return None
+            raise
+
+    async def _solve(self, state: llb.State) -> Ref:
+        return await _solve(self.bridge, self.capabilities, state, self.platform, self.frontend.cache_imports)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerfileFrontend:
+    """Builds a Dockerfile with the frontend that is part of the daemon; none is pulled.
+
+    The session serves the context as the local source `context` and the Dockerfile's folder as `dockerfile`.
+
+    Attributes:
+        filename: The Dockerfile's name in its folder.
+        options: More options of the frontend: `build-arg:…`, `target`, `label:…`.
+    """
+
+    filename: str
+    platforms: tuple[llb.Platform, ...]
+    prefer_local: bool = False
+    cache_imports: tuple[CacheEntry, ...] = ()
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    async def build(self, bridge: Bridge) -> Result:
+        """Solves the Dockerfile for all platforms at once and forces it, so that a failure is the frontend's own."""
+        await bridge.gateway.ping()
+        return await bridge.gateway.solve(
+            frontend="dockerfile.v0",
+            frontend_opts={
+                "filename": self.filename,
+                "platform": ",".join(str(platform) for platform in self.platforms),
+                "local-sessionid:context": bridge.session_id,
+                "local-sessionid:dockerfile": bridge.session_id,
+                # Its presence keeps the frontend from handing over to the image that a `# syntax` line names.
+                "cmdline": "dockerfile.v0",
+                **({"image-resolve-mode": "local"} if self.prefer_local else {}),
+                **self.options,
+            },
+            cache_imports=_imports(self.cache_imports),
+            evaluate=True,
+        )
+
+
+async def resolve_image(
+    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode
+) -> ResolvedImage:
+    """Asks for an image's digest and config.
+
+    Raises:
+        BaseImageError: There is no such image, or it is not there for the platform.
+        RegistryError: Its registry refused, or could not be reached.
+    """
+    try:
+        return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=f"look up {reference}")
+    except grpc.aio.AioRpcError as error:
+        raise failures.translate(
+            error, describe=lambda _: None, doing=f"looking up {reference} for {platform}", image=reference
+        ) from error
+
+
+async def _solve(
+    bridge: Bridge,
+    capabilities: llb.Capabilities,
+    state: llb.State,
+    platform: llb.Platform,
+    cache_imports: tuple[CacheEntry, ...] = (),
+) -> Ref:
+    definition = llb.marshal(state, platform=platform)
+    capabilities.require_all(definition.capabilities)
+    bridge.remember(definition)
+    result = await bridge.gateway.solve(definition, cache_imports=_imports(cache_imports))
+    return result.ref or Ref(id="")
+
+
+def _imports(entries: tuple[CacheEntry, ...]) -> list[tuple[str, Mapping[str, str]]]:
+    return [(entry.type, entry.attributes) for entry in entries]
+
+
+def _platforms_metadata(platforms: tuple[llb.Platform, ...]) -> dict[str, bytes]:
+    entries = [
+        {
+            "ID": str(platform),
+            "Platform": {
+                "architecture": platform.architecture,
+                "os": platform.os,
+                **({"variant": platform.variant} if platform.variant else {}),
+            },
+        }
+        for platform in platforms
+    ]
+    return {_PLATFORMS_KEY: json.dumps({"Platforms": entries}).encode()}
+
+
+async def _gather(*coroutines: Any) -> list[Any]:
+    """Runs all, and when one fails cancels the others and waits for them before the failure goes on."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,220 @@
+"""The conductor of a build: session, status, solve and frontend, under one ref.
+
+`Control.Solve` is started with neither a definition nor a frontend; while it is open, the frontend makes the result
+over `LLBBridge` and hands it back with `Return`, after which the daemon exports it and the solve ends. Protocol:
+buildkit `client/build.go`, `client/solve.go`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+import grpc
+
+from buildkit_builder.client import failures
+from buildkit_builder.client.connection import Connection
+from buildkit_builder.client.control import Control
+from buildkit_builder.client.gateway import Gateway
+from buildkit_builder.errors import BuildCancelledError, BuildKitError
+from buildkit_builder.llb import Definition
+from buildkit_builder.progress.display import Display
+from buildkit_builder.progress.trace import Trace
+from buildkit_builder.session.session import Session
+from buildkit_builder.solve.exporters import Exporter
+from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry
+from buildkit_builder.wire import control_pb2
+
+_PAINT_SECONDS = 0.1
+# How long the daemon may take to end a solve whose frontend has failed, and to send the last of its status.
+_GRACE_SECONDS = 5.0
+
+
+async def build(
+    connection: Connection,
+    request: BuildRequest,
+    display: Display,
+    *,
+    redact: Callable[[str], str] = str,
+) -> BuildResult:
+    """Runs one build to its end.
+
+    Args:
+        connection: To the daemon; may be shared by many builds.
+        request: What to build.
+        display: Is told what happens, and that it is over.
+        redact: Takes secret values out of a text; every message passes through it.
+
+    Raises:
+        BuildKitError: The build failed; says where and why.
+        asyncio.CancelledError: The task was cancelled; the daemon's work is stopped first.
+    """
+    running = _Build(connection, request, display, redact)
+    error: BaseException | None = None
+    try:
+        return await running.run()
+    except BaseException as caught:
+        error = caught
+        raise
+    finally:
+        display.done(error)
+
+
+@dataclass
+class _Build:
+    connection: Connection
+    request: BuildRequest
+    display: Display
+    redact: Callable[[str], str]
+    ref: str = field(default_factory=lambda: secrets.token_hex(16))
+    trace: Trace = field(default_factory=Trace)
+    definitions: list[Definition] = field(default_factory=list)
+
+    async def run(self) -> BuildResult:
+        control = Control(self.connection.channel)
+        self.gateway = Gateway(self.connection.channel, self.ref)
+        session = Session(self.request.attachables)
+        async with session.open(control), self._watched(control):
+            self.session_id = session.id
+            try:
+                response = await self._solved(control)
+            except BuildKitError as error:
+                # The session knows better than the daemon why a file could not be sent.
+                raise session.failure or error from error
+        return BuildResult(
+            digest=response.get("containerimage.digest"), response=response
+        )
+
+    def remember(self, definition: Definition) -> None:
+        """Keeps a graph, so that a failure in it can be described."""
+        self.definitions.append(definition)
+
+    # --- the solve and its frontend ---
+
+    async def _solved(self, control: Control) -> Mapping[str, str]:
+        solve = asyncio.ensure_future(control.solve(self._request()))
+        frontend = asyncio.ensure_future(self._frontend())
+        try:
+            await asyncio.wait((solve, frontend), return_when=asyncio.FIRST_COMPLETED)
+            if not frontend.done():
+                # The daemon ended the solve by itself: it refused the request, or it is gone.
+                frontend.cancel()
+                await asyncio.wait((frontend,))
+                if not frontend.cancelled() and (error := frontend.exception()) is None:
+                    del error
+            elif (failure := frontend.exception()) is not None:
+                await self._give_up(solve)
+                raise failure
+            return await solve
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+        finally:
+            for task in (frontend, solve):
+                task.cancel()
+            await asyncio.wait((frontend, solve))
+
+    async def _frontend(self) -> None:
+        try:
+            result = await self.request.frontend.build(self)
+            await self.gateway.return_result(result)
+        except asyncio.CancelledError:
+            raise
+        except grpc.aio.AioRpcError as error:
+            translated = self._translated(error)
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self.gateway.return_error(failures.status_of(error))
+            raise translated from error
+        except BaseException as error:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self.gateway.return_error(failures.status_for(self.redact(str(error))))
+            raise
+
+    async def _give_up(self, solve: asyncio.Future[Mapping[str, str]]) -> None:
+        """The frontend's own failure is what to tell; the solve only has to be over."""
+        await asyncio.wait((solve,), timeout=_GRACE_SECONDS)
+        solve.cancel()
+
+    def _request(self) -> control_pb2.SolveRequest:
+        request = self.request
+        message = control_pb2.SolveRequest(
+            Ref=self.ref,
+            Session=self.session_id,
+            FrontendAttrs=dict(request.frontend_attributes),
+            Entitlements=request.entitlements,
+            Internal=request.internal,
+            Exporters=[_exporter(exporter) for exporter in request.exporters],
+            Cache=control_pb2.CacheOptions(
+                Exports=[_cache_entry(entry) for entry in request.cache_exports],
+                Imports=[_cache_entry(entry) for entry in request.cache_imports],
+            ),
+        )
+        if message.Exporters:
+            # Daemons before 0.13 read only these.
+            message.ExporterDeprecated = message.Exporters[0].Type
+            message.ExporterAttrsDeprecated.update(message.Exporters[0].Attrs)
+        if request.source_policy is not None:
+            message.SourcePolicy.CopyFrom(request.source_policy)
+        return message
+
+    # --- status ---
+
+    @contextlib.asynccontextmanager
+    async def _watched(self, control: Control) -> AsyncIterator[None]:
+        """Follows the status while the body runs, and to its end unless that takes too long."""
+        follower = asyncio.ensure_future(self._follow(control))
+        painter = asyncio.ensure_future(self._paint())
+        try:
+            yield
+        finally:
+            await asyncio.wait((follower,), timeout=_GRACE_SECONDS if not _cancelling() else 0)
+            for task in (follower, painter):
+                task.cancel()
+            await asyncio.wait((follower, painter))
+
+    async def _follow(self, control: Control) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, BuildKitError):
+            async for update in control.status(self.ref):
+                self.trace.apply(update, time.time())
+                self.display.update(update)
+
+    async def _paint(self) -> None:
+        while True:
+            await asyncio.sleep(_PAINT_SECONDS)
+            self.display.refresh()
+
+    # --- failures ---
+
+    def _translated(self, error: grpc.aio.AioRpcError) -> BuildKitError:
+        return failures.translate(
+            error, describe=self._describe, doing=f"building {self.request.title}", redact=self.redact
+        )
+
+    def _describe(self, digest: str) -> failures.VertexDescription | None:
+        for definition in self.definitions:
+            if digest in definition.digests:
+                return failures.VertexDescription(
+                    name=definition.names.get(digest, digest),
+                    command=definition.command(digest),
+                    log_tail=tuple(self.trace.log_tail(digest, 50)),
+                )
+        return None
+
+
+def _cancelling() -> bool:
+    task = asyncio.current_task()
+    return task is not None and getattr(task, "cancelling", lambda: 0)() > 0
+
+
+def _exporter(exporter: Exporter) -> control_pb2.Exporter:
+    return control_pb2.Exporter(Type=exporter.type, Attrs=exporter.attributes())
+
+
+def _cache_entry(entry: CacheEntry) -> control_pb2.CacheOptionsEntry:
+    return control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
+
+
+__all__ = ["BuildCancelledError", "build"]
