@@ -14,20 +14,67 @@ without this package, Flyte is as it was; with `image.buildkit.enabled: false` i
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
     import click
 
+_CHOOSER = "flyte._internal.imagebuild.image_builder"
 _OURS = ("local", "buildkit")
 _FLYTES_OWN = "docker"
 _MARK = "_buildkit_builder_original"
 
 
 def activate() -> None:
-    """Puts this package in the place of Flyte's `local` builder. Safe to call again."""
-    from flyte._internal.imagebuild import image_builder
+    """Puts this package in the place of Flyte's `local` builder. Safe to call again.
 
+    Flyte loads the module that chooses a builder when it first builds; until then this waits, and costs nothing.
+    """
+    module = sys.modules.get(_CHOOSER)
+    if module is not None:
+        _replace(module)
+    elif not any(isinstance(finder, _WhenLoaded) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _WhenLoaded())
+
+
+def deactivate() -> None:
+    """Gives Flyte its own builder back."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WhenLoaded)]
+    module: Any = sys.modules.get(_CHOOSER)
+    originals = getattr(module.ImageBuildEngine._get_builder, _MARK, None) if module is not None else None
+    if originals is not None:
+        module.ImageBuildEngine._get_builder, module._builds_locally = originals
+
+
+class _WhenLoaded(MetaPathFinder):
+    """Replaces Flyte's choice of builders as soon as the module that makes it is loaded, and is then gone."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != _CHOOSER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_replace(module: ModuleType) -> None:
+                load(module)
+                _replace(module)
+
+            spec.loader.exec_module = load_and_replace  # type: ignore[method-assign]
+        return spec
+
+
+def _replace(image_builder: Any) -> None:
     engine = image_builder.ImageBuildEngine
     if hasattr(engine._get_builder, _MARK):
         return
@@ -48,18 +95,8 @@ def activate() -> None:
         return str(builder) in (*_OURS, _FLYTES_OWN) or builds_locally(builder)
 
     setattr(_get_builder, _MARK, (engine.__dict__["_get_builder"], builds_locally))
-    engine._get_builder = classmethod(_get_builder)  # type: ignore[assignment,method-assign]
+    engine._get_builder = classmethod(_get_builder)
     image_builder._builds_locally = _builds_locally
-
-
-def deactivate() -> None:
-    """Gives Flyte its own builder back."""
-    from flyte._internal.imagebuild import image_builder
-
-    engine = image_builder.ImageBuildEngine
-    originals = getattr(engine._get_builder, _MARK, None)
-    if originals is not None:
-        engine._get_builder, image_builder._builds_locally = originals  # type: ignore[method-assign]
 
 
 def hook(command: click.Command) -> click.Command:

@@ -41,8 +41,10 @@ class BuildKitImageBuilder:
         """
         from flyte import ImageBuild
 
-        from buildkit_builder import flyte_image, flyte_settings, image_build
+        from buildkit_builder import background, flyte_image, flyte_settings, image_build
 
+        if not flyte_image.needs_building(image):
+            return ImageBuild(uri=image.uri, remote_run=None)
         try:
             settings = flyte_settings.load()
             spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
@@ -51,7 +53,7 @@ class BuildKitImageBuilder:
             elif wait:
                 await image_build.build(spec, settings)
             else:
-                image_build.start_in_background(spec, settings)
+                background.start(spec, settings)
         except BuildKitError as error:
             raise ImageBuildError(str(error)) from error
         return ImageBuild(uri=spec.reference, remote_run=None)

@@ -43,7 +43,7 @@ class Destination:
         """Chooses by what the image names and what the daemon can do.
 
         Raises:
-            CapabilityError: An engine without the containerd image store is asked for several platforms.
+            CapabilityError: An engine without the containerd image store is asked for what only that can hold.
             ImageError: The image names no registry, and there is no engine to keep it.
         """
         endpoint = connection.endpoint
@@ -54,6 +54,11 @@ class Destination:
                     f"({', '.join(spec.platforms)}). {_CONTAINERD_STORE}, or name one platform in "
                     "`image.buildkit.platforms`."
                 )
+            if settings.buildx.extra.annotations:
+                raise CapabilityError(
+                    f"The Docker Engine at {endpoint.address} cannot annotate an image. {_CONTAINERD_STORE}, or take "
+                    "`--annotation` out of FLYTE_DOCKER_BUILD_EXTRA_ARGS."
+                )
             return cls(exporter=LoadIntoEngine(reference=spec.reference), pushed_by_engine=spec.push)
         if spec.push:
             return cls(exporter=_push(spec.reference, settings))
@@ -62,7 +67,8 @@ class Destination:
                 f"The image {spec.reference} names no registry, and {endpoint.address} is a buildkitd, which keeps no "
                 "images. Set `image.registry` in the config, or build with a Docker Engine."
             )
-        return cls(exporter=LoadIntoEngine(reference=spec.reference))
+        annotations = settings.buildx.extra.annotations
+        return cls(exporter=LoadIntoEngine(reference=spec.reference, annotations=annotations))
 
 
 async def push_from_engine(
@@ -79,7 +85,7 @@ async def push_from_engine(
     shown = {"username": found.username, "password": found.password, "identitytoken": found.identity_token}
     try:
         digest = await docker_engine.push(Route.of(endpoint), name, {k: v for k, v in shown.items() if v})
-    except docker_engine.PushRefused as error:
+    except docker_engine.PushRefusedError as error:
         raise failures.refused_push(str(error), reference) from error
     except OSError as error:
         raise DaemonLostError(f"The Docker Engine went away while it was pushing {reference}: {error}.") from error
@@ -99,6 +105,7 @@ def _push(reference: str, settings: Settings) -> Push:
             type=settings.compression, level=settings.compression_level, force=settings.force_compression
         ),
         oci_media_types=settings.oci_media_types,
+        annotations=settings.buildx.extra.annotations,
     )
 
 

@@ -6,11 +6,13 @@ else; whatever is wrong is one `ImageError` before any connection is made.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import tomli
 from flyte import Image, Secret
 from flyte import _image as flyte_layers
 from flyte.errors import ImageBuildError
@@ -89,6 +91,11 @@ def _reference(image: Image) -> str:
         raise ImageError(f"The image `{image.name}` has no name to be pushed under: {error}") from error
 
 
+def needs_building(image: Image) -> bool:
+    """Whether there is anything to build: an image that nothing was added to is the one it names."""
+    return image._is_cloned
+
+
 def default_uv_image() -> str:
     """The image that Flyte's own builder takes `uv` from, read from its template so that the two never differ."""
     from flyte._internal.imagebuild import docker_builder
@@ -119,7 +126,7 @@ def _layer(layer: flyte_layers.Layer, ignore: tuple[str, ...]) -> Iterable[Layer
         case flyte_layers.AptPackages():
             yield AptLayer(packages=layer.packages, secrets=_secrets(layer))
         case flyte_layers.Commands():
-            yield CommandsLayer(commands=layer.commands, secrets=_secrets(layer))
+            yield _commands(layer)
         case flyte_layers.Env():
             yield _env(layer)
         case flyte_layers.WorkDir():
@@ -135,6 +142,26 @@ def _layer(layer: flyte_layers.Layer, ignore: tuple[str, ...]) -> Iterable[Layer
                 f"The layer `{type(layer).__name__}` is not built by this version of buildkit-builder "
                 f"(written for flyte {KNOWN_FLYTE}). Use `image.builder: docker` for Flyte's own builder."
             )
+
+
+def _commands(layer: flyte_layers.Commands) -> CommandsLayer:
+    """Commands for a shell. What Flyte's own builder would hand to the Dockerfile's syntax is not that."""
+    for command in layer.commands:
+        if command.lstrip().startswith(("--", "<<")) or _is_exec_form(command):
+            raise UnsupportedLayerError(
+                f"with_commands: `{command}` is Dockerfile syntax and not a shell command, which this version of "
+                "buildkit-builder does not build. Write it as a shell command, or use `image.builder: docker` for "
+                "Flyte's own builder."
+            )
+    return CommandsLayer(commands=layer.commands, secrets=_secrets(layer))
+
+
+def _is_exec_form(command: str) -> bool:
+    try:
+        words = json.loads(command)
+    except ValueError:
+        return False
+    return isinstance(words, list) and all(isinstance(word, str) for word in words)
 
 
 def _env(layer: flyte_layers.Env) -> EnvLayer:
@@ -164,11 +191,16 @@ def _requirements(layer: flyte_layers.Requirements) -> RequirementsLayer:
 
 
 def _script(layer: flyte_layers.UVScript) -> Iterable[Layer]:
-    from flyte._utils import parse_uv_script_file
+    from flyte._utils.uv_script_parser import _extract_uv_metadata_block, parse_uv_script_file
 
     script = _file(layer.script, "from_uv_script")
     try:
         header = parse_uv_script_file(script)
+        # Flyte reads TOML so leniently that half a list of dependencies would go missing without a word.
+        strict = tomli.loads(_extract_uv_metadata_block(script.read_text(encoding="utf-8")) or "")
+        dependencies = strict.get("dependencies", [])
+        if not isinstance(dependencies, list) or not all(isinstance(item, str) and item for item in dependencies):
+            raise ValueError("`dependencies` is not a list of packages")
     except OSError as error:
         raise MissingSourceError(f"from_uv_script: the file `{script}` cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, AttributeError) as error:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import pickle
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-from flyte._status import status
 
 from buildkit_builder import config, flyte_image, llb
 from buildkit_builder.client import endpoint as endpoints
@@ -33,13 +30,14 @@ from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.docker_config import DockerConfig
 from buildkit_builder.session.filesync import FileSync, LocalDirectory
 from buildkit_builder.session.secrets import Secrets
+from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.frontend import DockerfileFrontend, ImageFrontend
 from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.solve.request import CacheEntry, Frontend
-from buildkit_builder.spec import DockerfileSpec, ImageSpec, SecretRef, secrets_of
+from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, SecretRef, secrets_of
 
 Spec = ImageSpec | DockerfileSpec
 
@@ -52,8 +50,10 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
     """
     environ = config.environment()
     secrets = _all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
-    job = _ImageJob.of(spec) if isinstance(spec, ImageSpec) else _DockerfileJob(spec)
+    job = _ImageJob.of(spec, settings) if isinstance(spec, ImageSpec) else _DockerfileJob(spec)
     credentials = DockerConfig.load(settings.docker_config or config.docker_config_file(environ))
+    hidden = {name: value for name, value in secrets.items() if name != CA_SECRET}
+    redact = redactor(hidden.values())
     async with _shared(settings, environ) as (connection, screen):
         destination = await Destination.choose(spec, settings, connection)
         request = BuildRequest(
@@ -64,13 +64,16 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
                 FileSync(job.directories()),
                 Secrets(secrets),
                 Auth(credentials),
+                *_ssh_agents(settings, environ),
             ),
+            frontend_attributes=_read_by_daemon(spec, settings),
             cache_imports=_cache(settings.buildx.cache_from),
             cache_exports=_cache(settings.buildx.cache_to),
             source_policy=mirrors(dict(settings.registry_mirrors)),
             entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
+            # The daemon's history keeps all that steps print, and the daemon does not take secrets out of it.
+            internal=bool(hidden),
         )
-        redact = redactor(value for name, value in secrets.items() if name != CA_SECRET)
         result = await solve_build(connection, request, screen.display(spec.reference, redact), redact=redact)
         if destination.pushed_by_engine:
             result = await push_from_engine(connection.endpoint, result, spec.reference, credentials)
@@ -109,8 +112,8 @@ class _ImageJob:
     plan: Plan
 
     @classmethod
-    def of(cls, spec: ImageSpec) -> _ImageJob:
-        return cls(spec, plan(spec))
+    def of(cls, spec: ImageSpec, settings: Settings) -> _ImageJob:
+        return cls(spec, plan(_labelled(spec, settings), dict(settings.buildx.extra.build_args)))
 
     def directories(self) -> list[LocalDirectory]:
         return [_directory(source) for source in self.plan.sources]
@@ -131,6 +134,12 @@ class _ImageJob:
                 no_cache=extra.no_cache,
             ),
         )
+
+
+def _labelled(spec: ImageSpec, settings: Settings) -> ImageSpec:
+    """With the labels of the extra arguments, which come last, as `docker buildx build --label` has it."""
+    labels = settings.buildx.extra.labels
+    return replace(spec, layers=(*spec.layers, LabelsLayer(labels=labels))) if labels else spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +199,38 @@ def _shared_key(root: Path) -> str:
 
 
 def _proxy(settings: Settings) -> llb.ProxyEnv | None:
+    """The proxies of steps; as build arguments, where they go by the names they have as variables, they win."""
+    given = {name.lower(): value for name, value in settings.buildx.extra.build_args}
     proxy = llb.ProxyEnv(
-        http=settings.http_proxy or "",
-        https=settings.https_proxy or "",
-        no=settings.no_proxy or "",
-        all=settings.all_proxy or "",
+        http=given.get("http_proxy", settings.http_proxy or ""),
+        https=given.get("https_proxy", settings.https_proxy or ""),
+        no=given.get("no_proxy", settings.no_proxy or ""),
+        all=given.get("all_proxy", settings.all_proxy or ""),
     )
     return proxy if proxy != llb.ProxyEnv() else None
+
+
+def _read_by_daemon(spec: Spec, settings: Settings) -> dict[str, str]:
+    """What the daemon reads whatever the frontend: what the result is for, and the time it is to say it is from."""
+    epoch = dict(settings.buildx.extra.build_args).get("SOURCE_DATE_EPOCH")
+    return {
+        "platform": ",".join(spec.platforms),
+        **({"build-arg:SOURCE_DATE_EPOCH": epoch} if epoch else {}),
+    }
+
+
+def _ssh_agents(settings: Settings, environ: Mapping[str, str]) -> tuple[SshAgent, ...]:
+    sockets: dict[str, Path] = {}
+    for argument in settings.buildx.extra.ssh:
+        paths = argument.paths or tuple(Path(path) for path in [environ.get("SSH_AUTH_SOCK")] if path)
+        if len(paths) != 1 or not paths[0].is_socket():
+            found = ", ".join(map(str, argument.paths)) or "SSH_AUTH_SOCK, which is not set or leads nowhere"
+            raise ConfigError(
+                f"{EXTRA_ARGS}: --ssh {argument.id} is to be the socket of an ssh agent, and names {found}. "
+                "Start an agent (`ssh-agent`), add the keys to it (`ssh-add`), and name its socket."
+            )
+        sockets[argument.id] = paths[0]
+    return (SshAgent(sockets),) if sockets else ()
 
 
 def _cache(option: config.CacheOption | None) -> tuple[CacheEntry, ...]:
@@ -231,7 +265,7 @@ def secret_values(secrets: tuple[SecretRef, ...], environ: Mapping[str, str]) ->
     return values
 
 
-_TELLING = 8
+_TELLING = 4
 
 
 def redactor(values: Iterable[bytes]) -> Callable[[str], str]:
@@ -321,7 +355,7 @@ def find_endpoint(settings: Settings, environ: Mapping[str, str]) -> Endpoint:
     return endpoints.resolve(options, environ=environ, home=config.home(environ))
 
 
-# --- without a build, and without waiting for one ---
+# --- without a build ---
 
 
 def print_plan(spec: Spec) -> None:
@@ -329,8 +363,12 @@ def print_plan(spec: Spec) -> None:
     click.echo(f"{spec.reference} for {', '.join(spec.platforms)}")
     if isinstance(spec, DockerfileSpec):
         click.echo(f"  Dockerfile {spec.dockerfile}")
-        return
-    planned = plan(spec)
+    else:
+        _print_steps(plan(spec))
+    click.echo("Dry run: nothing was built.")
+
+
+def _print_steps(planned: Plan) -> None:
     click.echo(f"  base {planned.base}")
     for step in planned.steps:
         name = getattr(step, "name", None)
@@ -339,30 +377,3 @@ def print_plan(spec: Spec) -> None:
         click.echo(f"  {name}")
         if isinstance(step, Run):
             click.echo(f"      {step.command}")
-    click.echo("Dry run: nothing was built.")
-
-
-def start_in_background(spec: Spec, settings: Settings) -> Path:
-    """Starts a process that builds the image and goes on when this one has ended.
-
-    Returns:
-        The file that it writes its log to.
-
-    Raises:
-        MissingSecretError: A secret has no value; found now, since nobody watches later.
-    """
-    environ = config.environment()
-    secret_values(secrets_of(spec), environ)
-    folder = config.state_home(environ) / "buildkit-builder" / "builds"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-    order, log = folder / f"{name}.order", folder / f"{name}.log"
-    order.touch(mode=0o600)
-    order.write_bytes(pickle.dumps((spec, settings)))
-    with log.open("wb") as output:
-        subprocess.Popen(
-            [sys.executable, "-m", "buildkit_builder.background", str(order)],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-    status.info(f"Building {spec.reference} in the background; its log is {log}")
-    return log

@@ -22,7 +22,7 @@ PROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "wire" not in path.relative_to(PACKAGE).parts)
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 # The rooms that may know Flyte, and the one that may know how it keeps an image.
-FLYTE_ROOMS = {"activation", "builder", "checker", "cli", "flyte_image", "flyte_settings", "image_build"}
+FLYTE_ROOMS = {"activation", "background", "builder", "checker", "cli", "flyte_image", "flyte_settings", "image_build"}
 FLYTE_IMAGE_ROOM = "flyte_image"
 HEAVY = ("grpc", "google.protobuf", "rich", "yaml", "asyncio")
 

@@ -21,10 +21,14 @@ DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORE
 
 NO_PLATFORM = re.compile(r"no match for platform|no matching manifest for|does not match the specified platform")
 
+REGISTRY_FAILED = re.compile(
+    r"unexpected status(?: code)?.{0,300}?: 5\d\d\b|\b50\d [A-Z][a-z]+",
+)
+
 UNREACHABLE = re.compile(
     r"dial (?:tcp|unix)|no such host|connection refused|connection reset by peer|i/o timeout|TLS handshake timeout"
     r"|x509:|tls: |server gave HTTP response to HTTPS client|network is unreachable|no route to host|proxyconnect"
-    r"|unexpected status(?: code)?.{0,300}?: (?:429|5\d\d)\b|\b(?:429 Too Many Requests|50\d [A-Z][a-z]+)"
+    r"|unexpected status(?: code)?.{0,300}?: 429\b|\b429 Too Many Requests"
     r"|toomanyrequests"
     r"|unexpected EOF|: EOF$|request canceled while waiting for connection|Client\.Timeout exceeded",
 )
@@ -130,6 +134,8 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 
+_SILENT = re.compile(r"connection refused|i/o timeout|network is unreachable|no route to host|unexpected EOF|: EOF$")
+
 _EXITS = {
     127: "A program is missing in the image: install it in an earlier layer.",
     137: "The command was killed, most often for want of memory: give the daemon more, or use less.",
@@ -142,6 +148,13 @@ def of(text: str, *, exit_code: int | None = None) -> str:
         if pattern.search(text):
             return hint
     return _EXITS.get(exit_code, "") if exit_code is not None else ""
+
+
+def of_registry(text: str) -> str:
+    """What to do about a registry that cannot be reached, as a sentence."""
+    if _SILENT.search(text):
+        return "See that the registry runs, and that the daemon, which may be on another machine, can reach it."
+    return of(text)
 
 
 def exit_code_in(message: str) -> int | None:

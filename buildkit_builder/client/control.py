@@ -141,7 +141,10 @@ class Control:
         return tuple(Worker.from_wire(record) for record in response.record)
 
     async def solve(self, request: control_pb2.SolveRequest) -> Mapping[str, str]:
-        """Run one build to its end; cancelling the task cancels the build.
+        """Run one build to its end.
+
+        Cancelling the task cancels the build, but not the calls of its `Gateway` that are under way: a step that one
+        of them waits for runs on until that call is cancelled as well.
 
         Returns:
             What the exporters say, for example `containerimage.digest`.

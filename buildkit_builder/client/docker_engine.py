@@ -21,7 +21,7 @@ API_OLDEST = (1, 41)
 """Docker 20.10, the first with BuildKit 0.8."""
 
 
-class PushRefused(Exception):
+class PushRefusedError(Exception):
     """An engine could not push; the words are its own."""
 
 
@@ -82,7 +82,7 @@ async def push(route: Route, reference: ImageReference, credentials: Mapping[str
 
     Raises:
         OSError: The engine went away.
-        PushRefused: The registry refused; holds the engine's words.
+        PushRefusedError: The registry refused; holds the engine's words.
     """
     reader, writer = await _open(route)
     try:
@@ -95,12 +95,12 @@ async def push(route: Route, reference: ImageReference, credentials: Mapping[str
         await writer.drain()
         head = await reader.readuntil(b"\r\n\r\n")
         if Answer.parse(head.removesuffix(b"\r\n\r\n")).status != 200:
-            raise PushRefused((await reader.read(_ANSWER_MAX)).decode(errors="replace"))
+            raise PushRefusedError((await reader.read(_ANSWER_MAX)).decode(errors="replace"))
         digest = None
         async for line in reader:
             message = json.loads(line)
             if "error" in message:
-                raise PushRefused(str(message["error"]))
+                raise PushRefusedError(str(message["error"]))
             digest = message.get("aux", {}).get("Digest", digest)
         return digest
     except asyncio.IncompleteReadError as error:

@@ -248,7 +248,9 @@ def _tls_of_options(options: EndpointOptions) -> TLS | None:
         return None
     if not options.tls_ca:
         # Without one the pool of trusted roots would be empty (protocol: buildkit `client/client.go`).
-        raise EndpointError("TLS without CA: give the CA bundle that signed the daemon's certificate as well.")
+        raise EndpointError(
+            "TLS without CA: set `tls.ca` to the CA bundle that signed the daemon's certificate as well."
+        )
     for name, path in files.items():
         if path and not os.path.isfile(path):
             raise EndpointError(f"The TLS file `{path}` (tls {name}) is not there.")

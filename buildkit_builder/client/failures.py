@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from buildkit_builder import llb
 from buildkit_builder.client import advice
 from buildkit_builder.errors import (
     BaseImageError,
@@ -25,6 +26,7 @@ from buildkit_builder.errors import (
     CredentialsError,
     DaemonLostError,
     DiskFullError,
+    ImageError,
     RegistryError,
     SolveError,
     StepFailedError,
@@ -164,6 +166,11 @@ class _Context:
         place = f" ({self.failure.sources[-1]})" if self.failure.sources else ""
         return f"{name}while {self.doing}{place}"
 
+    def aside(self, image: str | None) -> str:
+        """`where` in brackets; empty where it is but the image that the sentence names already."""
+        told = image is not None and self.doing == f"building {image}" and not self.step and not self.failure.sources
+        return "" if told else f" ({self.where})"
+
     @property
     def runs_command(self) -> bool:
         """Whether what failed is a command of the image, whose own words must not be taken for the daemon's."""
@@ -229,28 +236,42 @@ def _registry(context: _Context) -> BuildKitError | None:
     message = context.failure.message
     image = context.image or advice.image_in(message)
     about = f"the image `{image}`" if image else "the registry"
+    aside = context.aside(image)
     if advice.NO_PLATFORM.search(message):
         return BaseImageError(
-            f"There is no {about.removeprefix('the ')} for the platform asked for ({context.where}): {message}. Build "
-            "for a platform the image has, or choose another base image."
+            f"There is no image{f' `{image}`' if image else ''} for the platform asked for{aside}: {message}"
+            ". Build for a platform the image has, or choose another base image."
+        )
+    if advice.REGISTRY_FAILED.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
+        return RegistryError(
+            f"A registry failed at {about}{aside}: {message}. That is the registry's own fault: see its log, or try "
+            "again later."
         )
     if advice.UNREACHABLE.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            _sentence(f"A registry could not be reached for {about} ({context.where}): {message}", advice.of(message))
+            _sentence(f"A registry could not be reached for {about}{aside}: {message}", advice.of_registry(message))
         )
     if advice.DENIED.search(message):
         return CredentialsError(
-            f"A registry refused {about} for want of credentials ({context.where}): {message}. Log in with `docker "
-            "login` as someone who may use it, and check the name: many registries say this of a repository that "
-            "does not exist."
+            f"A registry refused {about} for want of credentials that it accepts{aside}: {message}. Log in with "
+            f"`{_login(image)}` as someone who may use it, and check the name: many registries say this of a "
+            "repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(
-            _sentence(f"A registry did not accept {about} ({context.where}): {message}", advice.of(message))
+            _sentence(f"A registry did not accept {about}{aside}: {message}", advice.of_registry(message))
         )
     if advice.MISSING_IMAGE.search(message) and image:
-        return BaseImageError(f"There is no image `{image}` ({context.where}): {message}. Check its name and tag.")
+        return BaseImageError(f"There is no image `{image}`{aside}: {message}. Check its name and tag.")
     return None
+
+
+def _login(image: str | None) -> str:
+    try:
+        registry = llb.ImageReference.parse(image or "").domain
+    except ImageError:
+        registry = "docker.io"
+    return "docker login" if registry == "docker.io" else f"docker login {registry}"
 
 
 def _step_failed(context: _Context) -> StepFailedError:
@@ -288,7 +309,7 @@ def _failed_step(
 
 
 def _sentence(text: str, hint: str) -> str:
-    return f"{text}. {hint}".rstrip()
+    return f"{text.rstrip('.')}. {hint}".rstrip()
 
 
 def _status(error: grpc.aio.AioRpcError) -> rpcstatus_pb2.Status | None:

@@ -72,11 +72,16 @@ Question = ResolveImage | ReadFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """An image as the daemon found it: the name that pins it, how to look it up, and its config."""
+    """An image as the daemon found it: as it was named, the name that pins it, how to look it up, and its config."""
 
+    name: str
     reference: str
-    resolve_mode: str
+    resolve_mode: Literal["default", "pull", "local"]
     config: llb.ImageConfig
+
+    def state(self, platform: llb.Platform) -> llb.State:
+        """The image's files."""
+        return llb.image(self.reference, platform=platform, resolve_mode=self.resolve_mode, name=f"image {self.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +150,10 @@ class _Lowering:
         self.image = base
         self.sources = {source.name: source for source in plan.sources}
         # The state in which the users are looked up: only the user's own commands can add one.
-        self.users: llb.State | None = base.state
-        self.owner: llb.Owner | None = None
-        if plan.creates_user:
-            self.users, self.owner = None, llb.Owner(user=_USER, group=_USER)
+        self.users: llb.State | None = None
+        self.owner = llb.Owner(user=_USER, group=_USER) if plan.creates_user else None
+        if not plan.creates_user and _mentions_user(base.config):
+            self.users = base.state
 
     def step(self, step: Step) -> Generator[Question, Any, None]:
         if isinstance(step, Run):
@@ -200,10 +205,7 @@ class _Lowering:
 
     def _copy_image(self, step: CopyImage) -> Generator[Question, Any, None]:
         found = yield ResolveImage(step.image)
-        source = llb.image(
-            found.reference, platform=self.platform, resolve_mode=found.resolve_mode, name=f"image {step.image}"
-        )
-        self._copy(source, step.path, step.destination, owner=None, contents=True, name=step.name)
+        self._copy(found.state(self.platform), step.path, step.destination, owner=None, contents=True, name=step.name)
 
     def _copy_local(self, step: CopyLocal) -> Generator[Question, Any, None]:
         if self.users is not None:
@@ -288,6 +290,14 @@ class _Lowering:
 def _absolute(*parts: str) -> str:
     """Joins paths below the root; of two slashes at the start, which POSIX lets mean something else, one is left."""
     return "/" + posixpath.normpath(posixpath.join("/", *parts)).lstrip("/")
+
+
+def _mentions_user(config: llb.ImageConfig) -> bool:
+    """Whether an image may have the `flyte` user: what made one stands in its history, or it runs as that user.
+
+    Looking into the image instead would have a fresh daemon fetch it whole, though nothing else of it may be needed.
+    """
+    return _USER in config.document
 
 
 def _add_secret(secret: SecretRef, mounts: list[llb.Mount], variables: list[llb.SecretEnv]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from buildkit_builder.plan.steps import (
@@ -39,10 +40,16 @@ _APT_CACHE = CacheMount(target="/var/cache/apt", id="apt-{architecture}", locked
 _REQUIREMENTS = "requirements.txt"
 
 
-def plan(spec: ImageSpec) -> Plan:
-    """Puts a spec into steps: the Python environment first, then the layers in the user's order."""
+def plan(spec: ImageSpec, build_args: Mapping[str, str] = MappingProxyType({})) -> Plan:
+    """Puts a spec into steps: the Python environment first, then the layers in the user's order.
+
+    Args:
+        spec: The image.
+        build_args: The arguments that the Dockerfile of Flyte's own builder has: `VIRTUALENV`, where the Python
+            environment is, and `UV_PYTHON`, its interpreter. A variable of the base wins over them, as it does there.
+    """
     sources: dict[tuple[object, ...], LocalSource] = {}
-    steps: list[Step] = [*_environment(spec)]
+    steps: list[Step] = [*_environment(spec, build_args)]
     uv_cache = _uv_cache(spec.uv_image)
     for layer in spec.layers:
         steps += _layer(layer, uv_cache, sources)
@@ -52,17 +59,19 @@ def plan(spec: ImageSpec) -> Plan:
     return Plan(base=spec.base, steps=tuple(steps), sources=tuple(sources.values()), creates_user=spec.creates_user)
 
 
-def _environment(spec: ImageSpec) -> Iterator[Step]:
+def _environment(spec: ImageSpec, build_args: Mapping[str, str]) -> Iterator[Step]:
     """`uv` and a virtual environment, unless the base says through `UV_PYTHON` that it has one."""
     version = "{}.{}".format(*spec.python_version)
+    venv = _literal(build_args["VIRTUALENV"]) if "VIRTUALENV" in build_args else "/opt/venv"
+    python = _literal(build_args["UV_PYTHON"]) if "UV_PYTHON" in build_args else f"${{VIRTUALENV-{venv}}}/bin/python"
     yield SetUser(user="root")
     yield CopyImage(name="uv", image=spec.uv_image, path="/uv", destination="/usr/bin/uv")
     yield SetEnv(
         variables=(
             ("UV_COMPILE_BYTECODE", "1"),
             ("UV_LINK_MODE", "copy"),
-            ("VIRTUALENV", "${VIRTUALENV-/opt/venv}"),
-            ("UV_PYTHON", "${UV_PYTHON-${VIRTUALENV-/opt/venv}/bin/python}"),
+            ("VIRTUALENV", f"${{VIRTUALENV-{venv}}}"),
+            ("UV_PYTHON", f"${{UV_PYTHON-{python}}}"),
         ),
     )
     yield Run(
@@ -80,6 +89,11 @@ def _environment(spec: ImageSpec) -> Iterator[Step]:
             ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib64"),
         )
     )
+
+
+def _literal(text: str) -> str:
+    """A text as a word of a Dockerfile that stands for itself."""
+    return re.sub(r"[^\w./:@+-]", r"\\\g<0>", text)
 
 
 def _uv_cache(uv_image: str) -> CacheMount:

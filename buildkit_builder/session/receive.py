@@ -40,7 +40,8 @@ class Receiver:
         self._root = os.path.realpath(root)
         self._stats: dict[int, Stat] = {}  # of files that are not complete
         self._open: dict[int, int] = {}  # their descriptors, once data has come
-        self._files: set[str] = set()
+        self._seen: set[str] = set()
+        self._files: set[str] = set()  # regular ones, which hard links may name
         self._folders: dict[str, Stat | None] = {"": None}
         self._listed = 0
         self._all_listed = False
@@ -139,8 +140,9 @@ class Receiver:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"{path!r} is not a path inside a folder.")
         if parent not in self._folders:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"{path!r} is in a folder that was not sent.")
-        if path in self._folders or path in self._files:
+        if path in self._seen:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"{path!r} was sent twice.")
+        self._seen.add(path)
         return os.path.join(self._root, path)
 
     def _write(self, number: int, data: bytes) -> None:

@@ -193,9 +193,12 @@ class _Redirects(HTTPRedirectHandler):
 def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
     if ca_bundle is None:
         return ssl.create_default_context()
-    if ca_bundle.is_dir():
-        return ssl.create_default_context(capath=str(ca_bundle))
-    return ssl.create_default_context(cafile=str(ca_bundle))
+    try:
+        if ca_bundle.is_dir():
+            return ssl.create_default_context(capath=str(ca_bundle))
+        return ssl.create_default_context(cafile=str(ca_bundle))
+    except OSError as error:  # `ssl.SSLError` is one
+        raise RegistryError(f"The certificates in {ca_bundle} cannot be read: {error.strerror or error}.") from error
 
 
 def _seconds(issued_at: Any) -> int:

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from buildkit_builder.solve.exporters import Exporter, Files, LoadIntoEngine, OciArchive, Push
+from buildkit_builder.solve.exporters import (
+    DockerArchive,
+    Exporter,
+    Files,
+    LoadIntoEngine,
+    OciArchive,
+    Push,
+    TarArchive,
+)
 from buildkit_builder.solve.request import BuildRequest, BuildResult
 from buildkit_builder.solve.run import build
 
-__all__ = ["BuildRequest", "BuildResult", "Exporter", "Files", "LoadIntoEngine", "OciArchive", "Push", "build"]
+__all__ = [
+    "BuildRequest",
+    "BuildResult",
+    "DockerArchive",
+    "Exporter",
+    "Files",
+    "LoadIntoEngine",
+    "OciArchive",
+    "Push",
+    "TarArchive",
+    "build",
+]

@@ -1,23 +1,23 @@
 """The client as the frontend: graphs are made while the daemon waits for them.
 
-`GraphFrontend` hands over a graph that is ready. `ImageFrontend` lowers a plan for each platform, answering lowering's questions by asking the daemon.
-`DockerfileFrontend` hands a Dockerfile to the frontend that is built into every daemon.
+`GraphFrontend` hands over a graph that is ready. `ImageFrontend` lowers a plan for each platform, answering lowering's
+questions by asking the daemon. `DockerfileFrontend` hands a Dockerfile to the frontend that every daemon has built in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from buildkit_builder import llb
-from buildkit_builder.client import failures
 from buildkit_builder.client.gateway import Ref, ResolvedImage, ResolveMode, Result
 from buildkit_builder.errors import BaseImageError
 from buildkit_builder.lower import Environment, Lowered, Question, ReadFile, ResolveImage, lower
@@ -25,7 +25,10 @@ from buildkit_builder.lower.image import Resolved
 from buildkit_builder.plan import Plan
 from buildkit_builder.solve.request import Bridge, CacheEntry
 
+T = TypeVar("T")
+
 _CONFIG_KEY = "containerimage.config"
+_BASE_CONFIG_KEY = "containerimage.base.config"
 _PLATFORMS_KEY = "refs.platforms"
 # What daemons say of a file that is not in a result; there is no code for it.
 _NO_SUCH_FILE = ("no such file or directory", "file does not exist", "not a directory")
@@ -114,16 +117,15 @@ class _PlatformBuild:
     async def run(self) -> tuple[Ref, bytes]:
         environment = replace(self.frontend.environment, session=self.bridge.session_id)
         lowering = lower(self.frontend.plan, self.platform, environment)
-        # Every image that lowering will ask for is looked up at once: each costs a round trip, or a registry's answer.
+        # Every image that lowering will ask for is looked up at once: each costs a registry's answer.
+        self.warming: list[asyncio.Future[None]] = []
         self.lookups = {
             reference: asyncio.ensure_future(self._resolve(reference)) for reference in self.frontend.plan.images
         }
         try:
             return await self._drive(lowering)
         finally:
-            for lookup in self.lookups.values():
-                lookup.cancel()
-            await asyncio.gather(*self.lookups.values(), return_exceptions=True)
+            await _end(*self.lookups.values(), *self.warming)
 
     async def _drive(self, lowering: Generator[Question, Any, Lowered]) -> tuple[Ref, bytes]:
         try:
@@ -143,17 +145,27 @@ class _PlatformBuild:
     async def _resolve(self, name: str) -> Resolved:
         """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
         reference = str(llb.ImageReference.parse(name))
+        what = "the base image" if name == self.frontend.plan.base else "an image to copy from"
         modes: tuple[ResolveMode, ...] = ("local", "pull") if self.frontend.prefer_local else ("default",)
         for mode in modes:
-            found = await resolve_image(self.bridge, reference, self.platform, mode)
+            found = await resolve_image(self.bridge, reference, self.platform, mode, what=what)
             config = llb.ImageConfig.parse(found.config)
             if config.architecture in ("", self.platform.architecture):
                 pinned = llb.ImageReference.parse(found.ref).with_digest(found.digest)
-                return Resolved(reference=str(pinned), resolve_mode=mode, config=config)
+                resolved = Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
+                self.warming.append(asyncio.ensure_future(self._warm(resolved)))
+                return resolved
         raise BaseImageError(
-            f"The image {name} is there for {config.architecture} and not for {self.platform}. "
+            f"{what.capitalize()} `{name}` is there for {config.architecture} and not for {self.platform}. "
             "Choose another base, or take the platform out of the image's `platform`."
         )
+
+    async def _warm(self, image: Resolved) -> None:
+        """Has the daemon look up an image for its graph while lowering goes on; a failure shows in the graph itself."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.bridge.gateway.solve(
+                llb.marshal(image.state(self.platform), platform=self.platform), evaluate=True
+            )
 
     async def _read(self, question: ReadFile) -> bytes | None:
         ref = await self._solve(question.state)
@@ -188,8 +200,26 @@ class DockerfileFrontend:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     async def build(self, bridge: Bridge) -> Result:
-        """Solves the Dockerfile for all platforms at once and forces it, so that a failure is the frontend's own."""
+        """Solves the Dockerfile for all platforms at once and forces it, so that a failure is the frontend's own.
+
+        Raises:
+            BaseImageError: The base is not there for one of the platforms.
+        """
         await bridge.gateway.ping()
+        result = await self._solve(bridge, "local" if self.prefer_local else "default")
+        if self.prefer_local and self._strangers(result):
+            # An engine that has the image for one platform gives it for every other as well, without a word.
+            result = await self._solve(bridge, "pull")
+        if strangers := self._strangers(result):
+            raise BaseImageError(
+                f"The base image of {self.filename} is there for {' and '.join(sorted(set(strangers.values())))} only, "
+                f"and not for {', '.join(strangers)}. Choose another base, or take the platform out of the image's "
+                "`platform`."
+            )
+        await _gather(*(bridge.gateway.evaluate(ref.id) for ref in (result.ref, *result.refs.values()) if ref))
+        return result
+
+    async def _solve(self, bridge: Bridge, mode: ResolveMode) -> Result:
         return await bridge.gateway.solve(
             frontend="dockerfile.v0",
             frontend_opts={
@@ -199,18 +229,35 @@ class DockerfileFrontend:
                 "local-sessionid:dockerfile": bridge.session_id,
                 # Its presence keeps the frontend from handing over to the image that a `# syntax` line names.
                 "cmdline": "dockerfile.v0",
-                **({"image-resolve-mode": "local"} if self.prefer_local else {}),
+                **({} if mode == "default" else {"image-resolve-mode": mode}),
                 **self.options,
             },
             cache_imports=_imports(self.cache_imports),
-            evaluate=True,
         )
+
+    def _strangers(self, result: Result) -> dict[str, str]:
+        """By platform, the architecture of a base that is for another one; daemons since 0.12 say so."""
+        found = {}
+        for platform in self.platforms:
+            names = (f"{_BASE_CONFIG_KEY}/{platform}", *([_BASE_CONFIG_KEY] if len(self.platforms) == 1 else ()))
+            data = next((result.metadata[name] for name in names if name in result.metadata), None)
+            architecture = llb.ImageConfig.parse(data).architecture if data else ""
+            if architecture not in ("", platform.architecture):
+                found[str(platform)] = architecture
+        return found
 
 
 async def resolve_image(
-    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode
+    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode, *, what: str = "the image"
 ) -> ResolvedImage:
     """Asks for an image's digest and config.
+
+    Args:
+        bridge: To the daemon.
+        reference: The image.
+        platform: The platform it is asked for.
+        mode: Whether an engine's own copy will do.
+        what: What the image is to the user: "the base image".
 
     Raises:
         BaseImageError: There is no such image, or it is not there for the platform.
@@ -219,9 +266,8 @@ async def resolve_image(
     try:
         return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=f"look up {reference}")
     except grpc.aio.AioRpcError as error:
-        raise failures.translate(
-            error, describe=lambda _: None, doing=f"looking up {reference} for {platform}", image=reference
-        ) from error
+        doing = f"looking up {what} for {platform}"
+        raise bridge.explain(error, doing=doing, image=reference) from error
 
 
 async def _solve(
@@ -257,12 +303,16 @@ def _platforms_metadata(platforms: tuple[llb.Platform, ...]) -> dict[str, bytes]
     return {_PLATFORMS_KEY: json.dumps({"Platforms": entries}).encode()}
 
 
-async def _gather(*coroutines: Any) -> list[Any]:
-    """Runs all, and when one fails cancels the others and waits for them before the failure goes on."""
+async def _gather(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
+    """Runs all, and when one fails ends the others before the failure goes on."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
-        return await asyncio.gather(*tasks)
+        return list(await asyncio.gather(*tasks))
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(*tasks)
+
+
+async def _end(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

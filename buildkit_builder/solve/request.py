@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+import grpc.aio
+
 from buildkit_builder.client.gateway import Gateway, Result
+from buildkit_builder.errors import BuildKitError
 from buildkit_builder.llb import Definition
 from buildkit_builder.session.attachable import Attachable
 from buildkit_builder.solve.exporters import Exporter
@@ -30,6 +33,16 @@ class Bridge(Protocol):
 
     def remember(self, definition: Definition) -> None:
         """Keeps a graph that is about to be solved, so that a failure in it can be told in the user's words."""
+        ...
+
+    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+        """What a call of the gateway that failed means to the user.
+
+        Args:
+            error: Of the call.
+            doing: What was being done, as in "while looking up the base image".
+            image: The image that it was done to.
+        """
         ...
 
 

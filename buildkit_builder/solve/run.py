@@ -20,11 +20,12 @@ from buildkit_builder.client import failures
 from buildkit_builder.client.connection import Connection
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.gateway import Gateway
-from buildkit_builder.errors import BuildCancelledError, BuildKitError
+from buildkit_builder.errors import BuildKitError, SolveError
 from buildkit_builder.llb import Definition
 from buildkit_builder.progress.display import Display
 from buildkit_builder.progress.trace import Trace
 from buildkit_builder.session.session import Session
+from buildkit_builder.solve.delivery import Delivery
 from buildkit_builder.solve.exporters import Exporter
 from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry
 from buildkit_builder.wire import control_pb2
@@ -73,21 +74,27 @@ class _Build:
     ref: str = field(default_factory=lambda: secrets.token_hex(16))
     trace: Trace = field(default_factory=Trace)
     definitions: list[Definition] = field(default_factory=list)
+    returning: bool = False
+    returned: bool = False
 
     async def run(self) -> BuildResult:
         control = Control(self.connection.channel)
         self.gateway = Gateway(self.connection.channel, self.ref)
-        session = Session(self.request.attachables)
-        async with session.open(control), self._watched(control):
-            self.session_id = session.id
-            try:
-                response = await self._solved(control)
-            except BuildKitError as error:
-                # The session knows better than the daemon why a file could not be sent.
-                raise session.failure or error from error
-        return BuildResult(
-            digest=response.get("containerimage.digest"), response=response
-        )
+        delivery = Delivery(self.request.exporters)
+        try:
+            session = Session((*self.request.attachables, *delivery.attachables))
+            async with session.open(control), self._watched(control):
+                self.session_id = session.id
+                try:
+                    response = await self._solved(control)
+                except BuildKitError as error:
+                    # The session knows better than the daemon why a file could not be sent.
+                    raise session.failure or error from error
+            delivery.complete()
+        finally:
+            # Not before the session is over: until then something may still be written.
+            delivery.discard()
+        return BuildResult(digest=response.get("containerimage.digest"), response=response)
 
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
@@ -104,12 +111,15 @@ class _Build:
                 # The daemon ended the solve by itself: it refused the request, or it is gone.
                 frontend.cancel()
                 await asyncio.wait((frontend,))
-                if not frontend.cancelled() and (error := frontend.exception()) is None:
-                    del error
             elif (failure := frontend.exception()) is not None:
                 await self._give_up(solve)
+                if not self.returned and solve.done() and not solve.cancelled() and (cause := solve.exception()):
+                    raise cause
                 raise failure
-            return await solve
+            response = await solve
+            if not self.returning:
+                raise SolveError("The daemon ended the build before it had been given anything to build.")
+            return response
         except grpc.aio.AioRpcError as error:
             raise self._translated(error) from error
         finally:
@@ -118,20 +128,49 @@ class _Build:
             await asyncio.wait((frontend, solve))
 
     async def _frontend(self) -> None:
+        """Makes the result and hands it over, or tells the daemon that there will be none: `Return` is called once."""
         try:
+            await self._require_capabilities()
             result = await self.request.frontend.build(self)
-            await self.gateway.return_result(result)
         except asyncio.CancelledError:
             raise
         except grpc.aio.AioRpcError as error:
             translated = self._translated(error)
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await self.gateway.return_error(failures.status_of(error))
+            await self._return_error(failures.status_of(error))
             raise translated from error
         except BaseException as error:
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await self.gateway.return_error(failures.status_for(self.redact(str(error))))
+            await self._return_error(failures.status_for(self.redact(str(error))))
             raise
+        self.returning = True
+        try:
+            await self.gateway.return_result(result)
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+        self.returned = True
+
+    async def _return_error(self, status: bytes) -> None:
+        self.returning = True
+        # Where this fails the build is over already, and `Control.Solve` says why.
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.gateway.return_error(status)
+            self.returned = True
+
+    async def _require_capabilities(self) -> None:
+        """What a daemon lacks of the request it would ignore without a word.
+
+        Raises:
+            CapabilityError: The daemon lacks something; nothing was built yet.
+        """
+        request = self.request
+        purposes = {
+            **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
+            **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
+            **({"source.policy": "use registry mirrors"} if request.source_policy is not None else {}),
+        }
+        if purposes:
+            pong = await self.gateway.ping()
+            for name, purpose in purposes.items():
+                pong.llb.require(name, purpose)
 
     async def _give_up(self, solve: asyncio.Future[Mapping[str, str]]) -> None:
         """The frontend's own failure is what to tell; the solve only has to be over."""
@@ -167,10 +206,14 @@ class _Build:
         """Follows the status while the body runs, and to its end unless that takes too long."""
         follower = asyncio.ensure_future(self._follow(control))
         painter = asyncio.ensure_future(self._paint())
+        grace = _GRACE_SECONDS
         try:
             yield
+        except asyncio.CancelledError:
+            grace = 0
+            raise
         finally:
-            await asyncio.wait((follower,), timeout=_GRACE_SECONDS if not _cancelling() else 0)
+            await asyncio.wait((follower,), timeout=grace)
             for task in (follower, painter):
                 task.cancel()
             await asyncio.wait((follower, painter))
@@ -189,9 +232,16 @@ class _Build:
     # --- failures ---
 
     def _translated(self, error: grpc.aio.AioRpcError) -> BuildKitError:
-        return failures.translate(
-            error, describe=self._describe, doing=f"building {self.request.title}", redact=self.redact
-        )
+        return self.explain(error, doing=f"building {self.request.title}")
+
+    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+        """What a failed call means to the user; where the daemon only repeats an error of the session, that error."""
+        said = error.details() or ""
+        for service in self.request.attachables:
+            for own in getattr(service, "errors", ()):
+                if str(own) in said:
+                    return own if isinstance(own, BuildKitError) else BuildKitError(str(own))
+        return failures.translate(error, describe=self._describe, doing=doing, image=image, redact=self.redact)
 
     def _describe(self, digest: str) -> failures.VertexDescription | None:
         for definition in self.definitions:
@@ -204,17 +254,9 @@ class _Build:
         return None
 
 
-def _cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and getattr(task, "cancelling", lambda: 0)() > 0
-
-
 def _exporter(exporter: Exporter) -> control_pb2.Exporter:
     return control_pb2.Exporter(Type=exporter.type, Attrs=exporter.attributes())
 
 
 def _cache_entry(entry: CacheEntry) -> control_pb2.CacheOptionsEntry:
     return control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
-
-
-__all__ = ["BuildCancelledError", "build"]

@@ -48,6 +48,7 @@ class Row:
 
     @property
     def text(self) -> str:
+        """The line of the table."""
         ratio = self.ours / self.theirs
         met = "met" if ratio <= self.bar else "missed"
         return f"| {self.case} | {self.ours:.2f} s | {self.theirs:.2f} s | {ratio:.3f} | ≤ {self.bar} {met} |"
@@ -107,7 +108,9 @@ async def theirs(image: Image) -> object:
     return await docker_builder.DockerImageBuilder().build_image(image, force=True)
 
 
-async def in_turns(case: str, bar: float, prepare: Prepare, runs: int, before: Callable[[], None] = lambda: None) -> Row:
+async def in_turns(
+    case: str, bar: float, prepare: Prepare, runs: int, before: Callable[[], None] = lambda: None
+) -> Row:
     """Warms both, then measures them one after the other, `runs` times."""
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     builders = {"ours": ours, "theirs": theirs}
@@ -183,7 +186,8 @@ def status(key):
     return int(line.split()[1]) / 1024
 
 def image(folder):
-    return Image.from_base(sys.argv[1]).clone(name="bench-memory", registry=sys.argv[2], extendable=True).with_source_folder(Path(folder), dst="/data")
+    base = Image.from_base(sys.argv[1]).clone(name="bench-memory", registry=sys.argv[2], extendable=True)
+    return base.with_source_folder(Path(folder), dst="/data")
 
 async def main():
     await BuildKitImageBuilder().build_image(image(sys.argv[4]))
@@ -245,10 +249,12 @@ async def main() -> int:
     for name in chosen.case or CASES:
         with tempfile.TemporaryDirectory() as work:
             rows += await CASES[name](chosen.runs, Path(work))
-    cores = os.cpu_count()
-    print(f"\n{cores} cores, {platform.machine()}, Python {platform.python_version()}, flyte {flyte.__version__}; ", end="")
-    version = subprocess.run(["docker", "version", "-f", "{{.Server.Version}}"], capture_output=True, text=True, check=True)
-    print(f"Docker Engine {version.stdout.strip()}; medians of {chosen.runs} runs in turns\n")
+    ask = ["docker", "version", "-f", "{{.Server.Version}}"]
+    engine = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    print(
+        f"\n{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
+        f"flyte {flyte.__version__}, Docker Engine {engine}; medians of {chosen.runs} runs in turns\n"
+    )
     if rows:
         print("| Case | this package | Flyte's own | ratio | bar |\n|---|---|---|---|---|")
         print("\n".join(row.text for row in rows))

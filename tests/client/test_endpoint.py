@@ -163,7 +163,7 @@ def test_default_sockets(
     tmp_path: Path, sockets: tuple[str, ...], environ: dict[str, str], address: str, kind: str
 ) -> None:
     """Without any configuration the first default socket that exists is taken."""
-    endpoint = found(tmp_path, *sockets, **environ)
+    endpoint = found(tmp_path, *sockets, options=None, **environ)
 
     assert (address, kind) == (endpoint.address, endpoint.kind)
 
@@ -321,7 +321,8 @@ def test_docker_tls_without_verification(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "address"), [("tcp://far", "tcp://far:2375"), ("far:99", "tcp://far:99"), ("tcp://[::1]", "tcp://[::1]:2375")]
+    ("host", "address"),
+    [("tcp://far", "tcp://far:2375"), ("far:99", "tcp://far:99"), ("tcp://[::1]", "tcp://[::1]:2375")],
 )
 def test_docker_host_defaults(tmp_path: Path, host: str, address: str) -> None:
     """DOCKER_HOST may leave out the scheme and the port."""

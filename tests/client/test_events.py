@@ -54,9 +54,7 @@ def test_from_wire_reads_everything() -> None:
             ),
         ),
         logs=(events.LogEvent(vertex="d", stream=events.STDERR, data=b"\xffline\n", timestamp=10.5),),
-        warnings=(
-            events.WarningEvent(vertex="d", level=1, short="short", detail=("one", "\ufffd"), url="https://u"),
-        ),
+        warnings=(events.WarningEvent(vertex="d", level=1, short="short", detail=("one", "\ufffd"), url="https://u"),),
     )
 
 

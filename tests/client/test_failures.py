@@ -49,7 +49,7 @@ def meaning(
 
 
 def test_decode_reads_every_detail() -> None:
-    """Vertexes, exit code and places come out of the trailer in order, without repeats; other details are passed over."""
+    """Vertexes, exit code and places come out of the trailer in order and once; other details are passed over."""
     error = rpc_error(
         PROCESS,
         ("stack.Stack+json", {"frames": []}),
@@ -197,19 +197,26 @@ def test_disk_full(message: str, log: tuple[str, ...]) -> None:
     ("message", "image"),
     [
         (
-            "failed to push reg.io/a/b:1: failed to authorize: failed to fetch oauth token: unexpected status from POST "
-            "request to https://reg.io/token: 401 Unauthorized",
+            (
+                "failed to push reg.io/a/b:1: failed to authorize: failed to fetch oauth token: unexpected status from "
+                "POST request to https://reg.io/token: 401 Unauthorized"
+            ),
             "reg.io/a/b:1",
         ),
         (
-            "docker.io/library/nope:latest: failed to resolve source metadata for docker.io/library/nope:latest: pull "
-            "access denied, repository does not exist or may require authorization: server message: "
-            "insufficient_scope: authorization failed",
+            (
+                "docker.io/library/nope:latest: failed to resolve source metadata for "
+                "docker.io/library/nope:latest: pull "
+                "access denied, repository does not exist or may require authorization: server message: "
+                "insufficient_scope: authorization failed"
+            ),
             "docker.io/library/nope:latest",
         ),
         (
-            "failed to push localhost:5000/x: unexpected status from HEAD request to http://localhost:5000/v2/x/blobs/"
-            "sha256:1: 403 Forbidden",
+            (
+                "failed to push localhost:5000/x: unexpected status from HEAD request to http://localhost:5000/v2/x/blobs/"
+                "sha256:1: 403 Forbidden"
+            ),
             "localhost:5000/x",
         ),
         ("failed to push reg.io/x: denied: requested access to the resource is denied", "reg.io/x"),
@@ -228,15 +235,26 @@ def test_credentials(message: str, image: str) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        'failed to push localhost:1/x: failed to do request: Head "http://localhost:1/v2/x/blobs/sha256:1": dial tcp '
-        "127.0.0.1:1: connect: connection refused",
-        'failed to authorize: failed to fetch anonymous token: Get "https://auth.reg.io/token": dial tcp: lookup '
-        "auth.reg.io on 127.0.0.11:53: no such host",
+        (
+            'failed to push localhost:1/x: failed to do request: Head "http://localhost:1/v2/x/blobs/sha256:1": '
+            "dial tcp "
+            "127.0.0.1:1: connect: connection refused"
+        ),
+        (
+            'failed to authorize: failed to fetch anonymous token: Get "https://auth.reg.io/token": dial tcp: lookup '
+            "auth.reg.io on 127.0.0.11:53: no such host"
+        ),
         "failed to push reg.io/x: unexpected status from PUT request to https://reg.io/v2/x: 503 Service Unavailable",
-        "failed to resolve source metadata for reg.io/x:1: failed to do request: tls: failed to verify certificate: "
-        "x509: certificate signed by unknown authority",
+        (
+            "failed to resolve source metadata for reg.io/x:1: failed to do request: tls: failed to verify "
+            "certificate: "
+            "x509: certificate signed by unknown authority"
+        ),
         "failed to push reg.io/x: name unknown: the repository with name 'x' does not exist in the registry",
-        "failed to copy: httpReadSeeker: failed open: unexpected status code https://reg.io/v2/x: 429 Too Many Requests",
+        (
+            "failed to copy: httpReadSeeker: failed open: unexpected status code https://reg.io/v2/x: 429 Too Many "
+            "Requests"
+        ),
     ],
 )
 def test_registry(message: str) -> None:

@@ -240,7 +240,10 @@ def test_results_of_every_shape(wire: gateway_pb2.Result, expected: Result) -> N
         Result(ref=Ref()),
         Result(ref=Ref(id="a"), metadata={"k": b"v"}),
         Result(refs={"linux/amd64": Ref(id="a"), "linux/arm64": Ref()}, metadata={"k": b"v"}),
-        Result(ref=Ref(id="a"), attestations={"p": gateway_pb2.Attestations(attestation=[{}]).SerializeToString()}),
+        Result(
+            ref=Ref(id="a"),
+            attestations={"p": gateway_pb2.Attestations(attestation=[gateway_pb2.Attestation()]).SerializeToString()},
+        ),
     ],
 )
 def test_results_survive_the_wire(result: Result) -> None:

@@ -13,6 +13,7 @@ async with FakeBuildKit() as fake:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -69,7 +70,7 @@ LLB_CAPS = (
 )
 GATEWAY_CAPS = ("gateway.evaluate", "gateway.solve.evaluate", "gateway.warnings", "source.metaresolver")
 
-UNARY = {
+UNARY: Mapping[str, Any] = {
     services.CONTROL_INFO: control_pb2.InfoRequest,
     services.CONTROL_LIST_WORKERS: control_pb2.ListWorkersRequest,
     services.CONTROL_SOLVE: control_pb2.SolveRequest,
@@ -85,7 +86,7 @@ UNARY = {
     services.LLBBRIDGE_RETURN: gateway_pb2.ReturnRequest,
     services.LLBBRIDGE_WARN: gateway_pb2.WarnRequest,
 }
-STREAMS = {
+STREAMS: Mapping[str, Any] = {
     services.CONTROL_STATUS: control_pb2.StatusRequest,
     services.CONTROL_PRUNE: control_pb2.PruneRequest,
 }
@@ -213,6 +214,7 @@ class FakeBuildKit:
         self._folder = tempfile.mkdtemp(prefix="fake-")
         self.path = os.path.join(self._folder, "buildkitd.sock")
         self._server: grpc.aio.Server | None = None
+        self._session_ends: list[asyncio.Future[None]] = []
 
     @property
     def address(self) -> str:
@@ -267,6 +269,7 @@ class FakeBuildKit:
         for channel in self.sessions.values():
             await channel.close(None)
         await self.lose()
+        await asyncio.gather(*self._session_ends)
         shutil.rmtree(self._folder)
 
     async def start(self) -> None:
@@ -398,6 +401,8 @@ class FakeBuildKit:
         channel = grpc.aio.insecure_channel(f"unix:{path}", options=(("grpc.max_receive_message_length", -1),))
         channel.get_state(try_to_connect=True)
         reader, writer = await accepted
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._session_ends.append(ended)
         async with self._changed:
             self.session_metadata[name] = metadata
             self.sessions[name] = channel
@@ -409,8 +414,11 @@ class FakeBuildKit:
         finally:
             inward.cancel()
             await asyncio.gather(inward, return_exceptions=True)
-            writer.close()
             server.close()
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            ended.set_result(None)
 
     async def until_session(self, name: str) -> grpc.aio.Channel:
         """Wait for a session to attach."""

@@ -86,8 +86,6 @@ def _write(path: Path, certificate: x509.Certificate) -> Path:
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> Path:
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return path

@@ -106,9 +106,7 @@ class FakeEngine:
     def _direct(self) -> bool:
         return tuple(int(number) for number in self._api.split(".")) >= (1, 53)
 
-    async def _answer(
-        self, first: str, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _answer(self, first: str, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if first.startswith("GET /_ping"):
             writer.write(_http(200, b"OK", f"Api-Version: {self._api}\r\nServer: Docker/fake (linux)\r\n"))
             await writer.drain()

@@ -118,6 +118,16 @@ def exists(reference: str) -> bool:
     return True
 
 
+def tags(registry: str, name: str) -> list[str]:
+    """What a registry has under a name; nothing where it does not know the name."""
+    try:
+        return json.loads(_get(registry, f"{name}/tags/list")[0])["tags"] or []
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return []
+        raise
+
+
 def manifest(reference: str) -> tuple[dict[str, Any], str]:
     """What a registry has under `host:port/name:tag`, and its media type."""
     registry, _, rest = reference.partition("/")

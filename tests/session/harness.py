@@ -18,12 +18,18 @@ from buildkit_builder.session.session import Session
 from buildkit_builder.wire import control_pb2, services
 from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
 
+EOF: Any = vars(grpc.aio)["EOF"]  # its stubs do not know it
 LIMITS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_metadata_size", 16 << 20),
     ("grpc.absolute_max_metadata_size", 16 << 20),
 ]
+
+
+def raw(channel: grpc.aio.Channel) -> Any:
+    """The channel without its types, which insist on serializers; without any, messages are bytes."""
+    return channel
 
 
 class MemoryCall:
@@ -40,7 +46,7 @@ class MemoryCall:
         data = await self.to_session.get()
         if self.broken is not None:
             raise self.broken
-        return grpc.aio.EOF if data is None else control_pb2.BytesMessage(data=data)
+        return EOF if data is None else control_pb2.BytesMessage(data=data)
 
     async def write(self, message: control_pb2.BytesMessage) -> None:
         self.sizes.append(len(message.data))
@@ -73,8 +79,7 @@ class Daemon:
 
     def stream(self, path: str, metadata: Sequence[tuple[str, str]] = ()) -> Any:
         """Opens a method of many messages each way, as bytes."""
-        method: Any = self.channel.stream_stream(path)
-        return method(metadata=tuple(metadata))
+        return raw(self.channel).stream_stream(path)(metadata=tuple(metadata))
 
     async def pull(self, name: str, **options: Any) -> Tree:
         """Reads a local source as the daemon does; see `pull`."""
@@ -125,7 +130,7 @@ async def bridged(call: MemoryCall) -> AsyncIterator[grpc.aio.Channel]:
     try:
         yield channel
     finally:
-        await channel.close()
+        await channel.close(None)
         server.close()
         for pump in pumps:
             pump.cancel()
@@ -178,36 +183,54 @@ async def pull(
     """
     call = daemon.stream(services.FILESYNC_DIFF_COPY, [("dir-name", name), *metadata])
     tree = Tree()
-    requests: list[int] = []
-    open_files: dict[int, bytearray] = {}
-    ended = False
-    while (message := await call.read()) is not grpc.aio.EOF:
-        packet = Packet.FromString(message)
-        if packet.type == Packet.PACKET_STAT and packet.HasField("stat"):
-            if wanted(packet.stat):
-                requests.append(len(tree.stats))
-            tree.stats.append(packet.stat)
-        elif packet.type == Packet.PACKET_STAT:
-            assert message == b""
-            ended = True
-            if listed is not None:
-                listed()
-            for number in requests:
-                open_files[number] = bytearray()
-                await call.write(Packet(type=Packet.PACKET_REQ, ID=number).SerializeToString())
-        elif packet.type == Packet.PACKET_DATA and packet.data:
-            open_files[packet.ID] += packet.data
-        elif packet.type == Packet.PACKET_DATA:
-            tree.contents[tree.stats[packet.ID].path] = bytes(open_files[packet.ID])
-        elif packet.type == Packet.PACKET_ERR:
-            tree.error = packet.data.decode()
-        elif packet.type == Packet.PACKET_FIN:
-            break
-        if ended and len(tree.contents) == len(requests) and not tree.error:
-            await call.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
-            ended = False
-    await call.code()
+    try:
+        await _receive_listing(call, tree)
+        if listed is not None:
+            listed()
+        await _receive_contents(call, tree, wanted)
+    except grpc.aio.AioRpcError:
+        if not tree.error:
+            raise
     return tree
+
+
+async def _next_packet(call: Any, tree: Tree) -> Packet:
+    message = await call.read()
+    packet = Packet.FromString(message)
+    if packet.type == Packet.PACKET_ERR:
+        tree.error = packet.data.decode()
+        await call.read()  # raises: the call has failed
+    return packet
+
+
+async def _receive_listing(call: Any, tree: Tree) -> None:
+    while (packet := await _next_packet(call, tree)).HasField("stat"):
+        tree.stats.append(packet.stat)
+    assert packet == Packet()
+
+
+async def _receive_contents(call: Any, tree: Tree, wanted: Callable[[Stat], bool]) -> None:
+    contents = {number: bytearray() for number, stat in enumerate(tree.stats) if wanted(stat)}
+    for number in contents:
+        await call.write(Packet(type=Packet.PACKET_REQ, ID=number).SerializeToString())
+    while len(tree.contents) < len(contents):
+        packet = await _next_packet(call, tree)
+        assert packet.type == Packet.PACKET_DATA
+        contents[packet.ID] += packet.data
+        if not packet.data:
+            tree.contents[tree.stats[packet.ID].path] = bytes(contents[packet.ID])
+    await call.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
+    assert (await _next_packet(call, tree)).type == Packet.PACKET_FIN
+    assert await call.code() is grpc.StatusCode.OK
+
+
+async def ending(call: Any) -> grpc.StatusCode:
+    """Takes what a call still sends, without which its status does not come, and returns the status."""
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while await call.read() is not EOF:
+            pass
+    code: grpc.StatusCode = await call.code()
+    return code
 
 
 def write_tree(root: Path, files: Mapping[str, bytes]) -> None:

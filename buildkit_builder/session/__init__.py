@@ -1,0 +1,1 @@
+"""What the daemon may ask of us while it builds: files, credentials, secrets, and a place for its results."""

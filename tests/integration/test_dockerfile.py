@@ -1,0 +1,322 @@
+"""`from_dockerfile`, built by the daemon's own frontend over our session, on the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from flyte import Image
+from flyte.errors import ImageBuildError
+
+from buildkit_builder.builder import BuildKitImageBuilder
+from tests.conftest import Engine
+from tests.integration.conftest import BASE, Build
+from tests.integration.registry import PulledImage, exists, manifest, pull
+
+pytestmark = pytest.mark.engine
+
+EXTRA = "FLYTE_DOCKER_BUILD_EXTRA_ARGS"
+DEBIAN = "debian:bookworm-slim"
+
+
+@pytest.fixture
+def dockerfile(user: Path, engine_registry: str, name: str) -> Dockerfile:
+    """The Dockerfile of a test."""
+    return Dockerfile(user, engine_registry, name)
+
+
+class Dockerfile:
+    """Makes an image of a Dockerfile's text and of files beside it."""
+
+    def __init__(self, folder: Path, registry: str, name: str) -> None:
+        self.folder = folder
+        self.registry = registry
+        self.name = name
+
+    def image(
+        self,
+        text: str,
+        files: Mapping[str, str] | None = None,
+        *,
+        called: str = "Dockerfile",
+        platform: tuple[str, ...] = ("linux/amd64",),
+    ) -> Image:
+        for path, content in {called: text, **(files or {})}.items():
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content)
+        return Image.from_dockerfile(
+            self.folder / called, registry=self.registry, name=self.name, platform=platform  # type: ignore[arg-type]
+        )
+
+
+async def failure(image: Image) -> str:
+    """What a build that fails says; nothing is pushed."""
+    with pytest.raises(ImageBuildError) as caught:
+        await BuildKitImageBuilder().build_image(image)
+    assert not exists(str(image.uri))
+    return str(caught.value)
+
+
+# --- what is built ---
+
+
+async def test_build_arguments(dockerfile: Dockerfile, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build arguments have the values of the extra arguments, of the environment, or their defaults."""
+    monkeypatch.setenv(EXTRA, "--build-arg GIVEN='two words' --build-arg FROM_HERE --build-arg BASE=" + DEBIAN)
+    monkeypatch.setenv("FROM_HERE", "here")
+    image = dockerfile.image(
+        "ARG BASE=nothing\nFROM $BASE\nARG GIVEN\nARG FROM_HERE\nARG DEFAULT=default\n"
+        'RUN echo "$GIVEN,$FROM_HERE,$DEFAULT" > /args\n'
+    )
+
+    pulled = await build(image)
+
+    assert b"two words,here,default\n" == pulled.tree()["args"].content
+
+
+async def test_labels_and_cache(dockerfile: Dockerfile, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels are added; steps are run again when asked for, and only then."""
+    image = dockerfile.image(f"FROM {DEBIAN}\nLABEL own=1\nRUN cat /proc/sys/kernel/random/uuid > /made\n")
+    monkeypatch.setenv(EXTRA, "--label 'extra=a b'")
+    first = await build(image)
+    second = await build(image)
+    monkeypatch.setenv(EXTRA, "--no-cache")
+    third = await build(image)
+
+    assert {"own": "1", "extra": "a b"} == first.config["config"]["Labels"]
+    assert first.tree()["made"] == second.tree()["made"]
+    assert first.tree()["made"] != third.tree()["made"]
+
+
+async def test_network_and_hosts(dockerfile: Dockerfile, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps have the network and the hosts of the extra arguments."""
+    monkeypatch.setenv(EXTRA, "--network none --add-host db.example:10.1.2.3")
+    image = dockerfile.image(
+        f"FROM {DEBIAN}\nRUN grep db.example /etc/hosts > /hosts; tail -n +3 /proc/net/dev | cut -d: -f1 > /net\n"
+    )
+
+    tree = (await build(image)).tree()
+
+    assert b"10.1.2.3\tdb.example\n" == tree["hosts"].content
+    assert b"lo" == tree["net"].content.strip()
+
+
+async def test_secrets(
+    dockerfile: Dockerfile, build: Build, user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets of the extra arguments reach the steps that mount them, from a variable and from a file."""
+    (tmp_path / "key").write_text("s3cret-of-a-file")
+    monkeypatch.setenv("TOKEN", "s3cret-of-a-variable")
+    monkeypatch.setenv(EXTRA, f"--secret id=token,env=TOKEN --secret id=key,src={tmp_path / 'key'}")
+    image = dockerfile.image(
+        f"FROM {DEBIAN}\n"
+        "RUN --mount=type=secret,id=token --mount=type=secret,id=key,target=/key "
+        "for file in /run/secrets/token /key; do rev $file; echo; done > /seen\n"
+    )
+
+    pulled = await build(image)
+
+    assert b"elbairav-a-fo-terc3s,elif-a-fo-terc3s," == pulled.tree()["seen"].content.replace(b"\n", b",")
+    assert [] == [path for path, entry in pulled.tree().items() if b"s3cret-of" in entry.content]
+    assert "s3cret-of" not in str(pulled.config)
+
+
+async def test_ssh(dockerfile: Dockerfile, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that mounts an agent asks the agent that the extra arguments name, and gets its answer."""
+    socket = Path(f"/tmp/agent-{dockerfile.name[-8:]}")  # noqa: S108 - sockets want short paths
+    answer = b"\x0c" + struct.pack(">I", 0)  # SSH_AGENT_IDENTITIES_ANSWER: no keys
+    asked = []
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readexactly(5))
+        writer.write(struct.pack(">I", len(answer)) + answer)
+        await writer.drain()
+        writer.close()
+
+    image = dockerfile.image(
+        f"FROM {BASE}\nCOPY ask.py /ask.py\nRUN --mount=type=ssh,id=mine python3 /ask.py > /answer\n",
+        {
+            "ask.py": "import os, socket, uuid\n"
+            "agent = socket.socket(socket.AF_UNIX)\n"
+            "agent.connect(os.environ['SSH_AUTH_SOCK'])\n"
+            "agent.sendall(bytes([0, 0, 0, 1, 11]))\n"
+            f"print(agent.recv(100).hex())  # {dockerfile.name}\n"
+        },
+    )
+    monkeypatch.setenv(EXTRA, f"--ssh mine={socket}")
+    server = await asyncio.start_unix_server(agent, socket)
+    try:
+        pulled = await build(image)
+    finally:
+        server.close()
+        socket.unlink(missing_ok=True)
+
+    assert [b"\0\0\0\x01\x0b"] == asked
+    assert b"000000050c00000000\n" == pulled.tree()["answer"].content
+
+
+async def test_ssh_without_an_agent(dockerfile: Dockerfile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an agent the error says which is missing, and how to get one."""
+    monkeypatch.setenv(EXTRA, "--ssh default")
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+    said = await failure(dockerfile.image(f"FROM {DEBIAN}\n"))
+
+    assert "SSH_AUTH_SOCK" in said
+    assert "ssh-agent" in said
+
+
+async def test_dockerignore_with_exceptions(dockerfile: Dockerfile, build: Build) -> None:
+    """The .dockerignore leaves out what it names, but for its exceptions; `ADD` unpacks nothing that it leaves out."""
+    files = {
+        ".dockerignore": "# logs\n**/*.log\nnode_modules\n!node_modules/keep\nsecret?\n",
+        "app/main.py": "1", "app/deep/x.log": "2", "y.log": "3", "node_modules/drop/a": "4",
+        "node_modules/keep/b": "5", "secret1": "6", "secret10": "7",
+    }  # fmt: skip
+
+    pulled = await build(dockerfile.image("FROM scratch\nCOPY . /out\nADD app /added\n", files))
+
+    found = sorted(path for path, entry in pulled.tree("out").items() if entry.kind == "file")
+    expected = [".dockerignore", "Dockerfile", "app/main.py", "node_modules/keep/b", "secret10"]
+    assert [f"out/{path}" for path in expected] == found
+    assert ["added/main.py"] == [path for path, entry in pulled.tree("added").items() if entry.kind == "file"]
+
+
+async def test_dockerignore_of_its_own(dockerfile: Dockerfile, build: Build) -> None:
+    """A Dockerfile of another name has its own .dockerignore, which stands in for the folder's."""
+    image = dockerfile.image(
+        "FROM scratch\nCOPY *.txt /\n",
+        {".dockerignore": "b.txt\n", "Dockerfile.dev.dockerignore": "a.txt\n", "a.txt": "a", "b.txt": "b"},
+        called="Dockerfile.dev",
+    )
+
+    pulled = await build(image)
+
+    assert ["b.txt"] == [path for path, entry in pulled.tree().items() if entry.kind == "file"]
+
+
+async def test_add_and_heredocs(dockerfile: Dockerfile, build: Build) -> None:
+    """`ADD`, `COPY --chmod --chown`, heredocs and `WORKDIR` mean what they mean in Docker."""
+    image = dockerfile.image(
+        f"FROM {DEBIAN}\nWORKDIR /srv\nADD --chmod=711 data.txt ./added/\nCOPY --chown=12:34 data.txt copied\n"
+        "COPY <<EOF /conf\nkey = $HOME\nEOF\n"
+        "RUN <<EOF\nset -e\necho one > both\necho two >> both\nEOF\n"
+        'ENTRYPOINT ["/bin/true"]\n',
+        {"data.txt": "data"},
+    )
+
+    pulled = await build(image)
+
+    tree = pulled.tree()
+    assert (b"data", 0o711) == (tree["srv/added/data.txt"].content, tree["srv/added/data.txt"].mode)
+    assert (12, 34) == (tree["srv/copied"].uid, tree["srv/copied"].gid)
+    assert b"one\ntwo\n" == tree["srv/both"].content
+    assert tree["conf"].content.startswith(b"key = ")
+    assert ["/bin/true"] == pulled.config["config"]["Entrypoint"]
+
+
+async def test_syntax_line_is_never_pulled(dockerfile: Dockerfile, build: Build) -> None:
+    """A `# syntax` line that names what no registry has does not matter: nothing is pulled for it."""
+    text = f"# syntax=registry.invalid/none/dockerfile:99\nFROM {DEBIAN}\nENV A=1\n"
+
+    assert "1" == (await build(dockerfile.image(text))).env["A"]
+
+
+async def test_changed_file(dockerfile: Dockerfile, build: Build) -> None:
+    """A file that changes between builds is sent again, one that is gone is not there any more."""
+    text = "FROM scratch\nCOPY data /data\n"
+    image = dockerfile.image(text, {"data/a": "one", "data/b": "two"})
+    first = contents(await build(image))
+    (dockerfile.folder / "data" / "a").write_text("changed")
+    (dockerfile.folder / "data" / "b").unlink()
+    second = contents(await build(image))
+
+    assert {"data/a": b"one", "data/b": b"two"} == first
+    assert {"data/a": b"changed"} == second
+
+
+async def test_platforms(dockerfile: Dockerfile, engine: Engine, user: Path) -> None:
+    """Two platforms that need nothing run become one index."""
+    image = dockerfile.image(
+        "FROM scratch\nARG TARGETARCH\nENV ARCH=$TARGETARCH\nCOPY a /\n", {"a": "a"},
+        platform=("linux/amd64", "linux/arm64"),
+    )  # fmt: skip
+
+    result = await BuildKitImageBuilder().build_image(image)
+
+    assert result.uri is not None
+    assert 2 == len(manifest(result.uri)[0]["manifests"])
+    for architecture in ("amd64", "arm64"):
+        pulled = pull(result.uri, platform=f"linux/{architecture}")
+        assert (architecture, architecture) == (pulled.config["architecture"], pulled.env["ARCH"])
+
+
+async def test_foreign_base(dockerfile: Dockerfile, engine: Engine, docker: str) -> None:
+    """A base that the engine has for its own platform only is never taken for another one."""
+    reference = f"{engine.registry}/{dockerfile.name}-base:1"
+    environ = dict(engine.environ)
+    subprocess.run([docker, "tag", DEBIAN, reference], check=True, env=environ)
+    try:
+        subprocess.run([docker, "push", "-q", reference], check=True, env=environ, stdout=subprocess.DEVNULL)
+        said = await failure(dockerfile.image(f"FROM {reference}\nRUN uname -m > /m\n", platform=("linux/arm64",)))
+    finally:
+        subprocess.run([docker, "rmi", reference], check=True, env=environ, stdout=subprocess.DEVNULL)
+
+    assert "linux/arm64" in said
+    assert "platform" in said
+
+
+# --- what is not ---
+
+
+async def test_failing_step_names_its_line(dockerfile: Dockerfile) -> None:
+    """A step that fails is told with its line, its exit code and its last words."""
+    said = await failure(
+        dockerfile.image(f"FROM {DEBIAN}\n\nRUN true\nRUN echo its last words >&2; exit 3\n")
+    )
+
+    assert "Dockerfile:4" in said
+    assert "exit code 3" in said
+    assert "its last words" in said
+
+
+async def test_missing_copy_source(dockerfile: Dockerfile) -> None:
+    """A file that a `COPY` names and that is not there is told by its name and line."""
+    said = await failure(dockerfile.image("FROM scratch\nCOPY not-there.txt /\n"))
+
+    assert "not-there.txt" in said
+    assert "Dockerfile:2" in said
+
+
+async def test_syntax_error(dockerfile: Dockerfile) -> None:
+    """An instruction that there is not is told with its line."""
+    said = await failure(dockerfile.image(f"FROM {DEBIAN}\nRUNN true\n"))
+
+    assert "RUNN" in said
+    assert "Dockerfile:2" in said
+
+
+async def test_missing_base(dockerfile: Dockerfile) -> None:
+    """A base image that there is not is told by its name."""
+    said = await failure(dockerfile.image("FROM localhost:5000/no/such/base:7\n"))
+
+    assert "no/such/base:7" in said
+
+
+async def test_required_secret(dockerfile: Dockerfile) -> None:
+    """A secret that a step requires and nobody gives is told by its name."""
+    said = await failure(
+        dockerfile.image(f"FROM {DEBIAN}\nRUN --mount=type=secret,id=absent,required=true true\n")
+    )
+
+    assert "absent" in said
+
+
+def contents(image: PulledImage) -> dict[str, bytes]:
+    """The files below `data`."""
+    return {path: entry.content for path, entry in image.tree("data").items() if entry.kind == "file"}

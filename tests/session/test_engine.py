@@ -1,0 +1,256 @@
+"""The session against a real BuildKit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import stat
+import tarfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from buildkit_builder import llb
+from buildkit_builder.client.connection import Connection, connect
+from buildkit_builder.client.control import Control
+from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.errors import SourceChangedError, SourceNameError
+from buildkit_builder.session.attachable import Attachable
+from buildkit_builder.session.content import ContentStores
+from buildkit_builder.session.filesend import Directory, FileReceiver, TarFile
+from buildkit_builder.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.session.secrets import Secrets
+from buildkit_builder.session.session import Session
+from buildkit_builder.wire import control_pb2
+from tests.conftest import Engine
+from tests.session.harness import write_tree
+
+pytestmark = pytest.mark.engine
+
+BASE = "docker.io/library/python:3.11-slim-bookworm"
+PLATFORM = llb.Platform.parse("linux/amd64")
+TIME = 1_600_000_000_123_456_789
+
+
+@pytest.fixture
+async def control(engine: Engine) -> AsyncIterator[Control]:
+    """Of the engine that the tests run against."""
+    endpoint = Endpoint(address=engine.address, kind="docker" if engine.docker_host else "buildkit")
+    connection: Connection
+    async with await connect(endpoint) as connection:
+        yield Control(connection.channel)
+
+
+async def solve(
+    control: Control,
+    session: Session,
+    state: llb.State,
+    exporter: str,
+    attributes: Mapping[str, str] | None = None,
+    *,
+    cache: Sequence[control_pb2.CacheOptionsEntry] = (),
+) -> Mapping[str, str]:
+    """Builds a graph with one exporter."""
+    request = control_pb2.SolveRequest(
+        Ref=secrets.token_hex(12),
+        Session=session.id,
+        Definition=llb.marshal(state, platform=PLATFORM).to_wire(),
+        ExporterDeprecated=exporter,
+        ExporterAttrsDeprecated=dict(attributes or {}),
+        Exporters=[control_pb2.Exporter(Type=exporter, Attrs=dict(attributes or {}))] if exporter else [],
+        Cache=control_pb2.CacheOptions(Exports=cache),
+    )
+    async with session.open(control):
+        return await control.solve(request)
+
+
+def source(**options: Any) -> llb.State:
+    """A local source that no other test shares."""
+    return llb.local("src", shared_key=secrets.token_hex(8), **options)
+
+
+def content(path: Path) -> tuple[int, bytes | str]:
+    """What a path holds, and its mode."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return mode, os.readlink(path)
+    return mode, path.read_bytes() if stat.S_ISREG(mode) else b""
+
+
+def contents(root: Path) -> dict[str, tuple[int, bytes | str]]:
+    return {str(path.relative_to(root)): content(path) for path in root.rglob("*")}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with everything that a folder can hold without being root."""
+    root = tmp_path / "tree"
+    write_tree(
+        root,
+        {
+            "big": os.urandom(6_000_000),
+            "empty": b"",
+            "odd names/ä ö/日本.txt": b"kanji",
+            "odd names/new\nline %41+": b"line",
+            "a/b/c/deep": b"deep",
+            "a-b": b"sorts between a and a/b",
+            "a.b": b"and this",
+            **{f"many/{number:04}": os.urandom(number) for number in range(1500)},
+        },
+    )
+    (root / "link").symlink_to("a/b/c/deep")
+    (root / "broken").symlink_to("/nowhere")
+    os.link(root / "big", root / "big link")
+    (root / "a-b").chmod(0o600)
+    (root / "empty").chmod(0o4755)
+    (root / "void").mkdir()
+    (root / "void").chmod(0o1777)
+    os.mkfifo(root / "pipe")
+    for path in root.rglob("*"):
+        os.utime(path, ns=(TIME, TIME), follow_symlinks=False)
+    return root
+
+
+async def test_a_tree_goes_there_and_back(control: Control, tree: Path, tmp_path: Path) -> None:
+    """What a local source sends and a local export brings back is the same, times and hard links included."""
+    out = tmp_path / "out"
+    session = Session([FileSync([LocalDirectory("src", tree)]), FileReceiver({0: Directory(out)})])
+    await solve(control, session, source(), "local")
+
+    assert contents(tree) == contents(out)
+    assert {TIME} == {path.lstat().st_mtime_ns for path in out.rglob("*") if not path.is_dir()}
+    assert (out / "big").stat().st_ino == (out / "big link").stat().st_ino
+
+
+async def test_archives(control: Control, tree: Path, tmp_path: Path) -> None:
+    """Tar exports to a path and to a stream hold the tree."""
+    path, stream = tmp_path / "out.tar", io.BytesIO()
+    for target in (path, stream):
+        session = Session([FileSync([LocalDirectory("src", tree)]), FileReceiver({0: TarFile(target)})])
+        await solve(control, session, source(), "tar")
+    with tarfile.open(path) as first, tarfile.open(fileobj=io.BytesIO(stream.getvalue())) as second:
+        expected = set(contents(tree))
+
+        assert expected == set(first.getnames()) == set(second.getnames())
+        member = first.extractfile("big")
+        assert member is not None
+        assert (tree / "big").read_bytes() == member.read()
+
+
+async def test_patterns_mean_the_same_on_both_sides(control: Control, tree: Path, tmp_path: Path) -> None:
+    """Include, exclude and followed paths of the graph choose what the daemon gets, umlauts and all."""
+    out = tmp_path / "out"
+    session = Session([FileSync([LocalDirectory("src", tree)]), FileReceiver({0: Directory(out)})])
+    chosen = source(include=["odd names/ä*", "a", "many/00*"], exclude=["**/deep", "many/*1"], follow=["link"])
+    await solve(control, session, chosen, "local")
+
+    expected = {"a", "a/b", "a/b/c", "link", "many", "odd names", "odd names/ä ö", "odd names/ä ö/日本.txt"}
+    assert expected | {f"many/{number:04}" for number in range(100) if number % 10 != 1} == set(contents(out))
+
+
+async def test_only_changes_are_sent_again(control: Control, tree: Path, tmp_path: Path) -> None:
+    """A second build asks for what is listed differently, and for nothing else."""
+    state = source()
+    out = tmp_path / "out"
+    await solve(control, Session([FileSync([LocalDirectory("src", tree)])]), state, "")
+    before = contents(tree)
+    (tree / "a.b").write_bytes(b"changed")
+    (tree / "empty").unlink()
+    (tree / "many" / "0100").write_bytes(b"x" * 100)  # a change that the listing does not show
+    os.utime(tree / "many" / "0100", ns=(TIME, TIME))
+    session = Session([FileSync([LocalDirectory("src", tree)]), FileReceiver({0: Directory(out)})])
+    await solve(control, session, state, "local")
+
+    assert {**contents(tree), "many/0100": before["many/0100"]} == contents(out)
+
+
+async def test_changed_files_stop_the_build(control: Control, tmp_path: Path) -> None:
+    """A file that grows or vanishes while it is sent stops the build, with our error beside the daemon's echo."""
+
+    def grow(path: str, is_folder: bool) -> bool:
+        if path == "z":  # `a` has been listed; the listing has not been sent
+            (tmp_path / "a").write_bytes(b"longer" * 1000)
+        return True
+
+    def vanish(path: str, is_folder: bool) -> bool:
+        if path == "z":
+            (tmp_path / "a").unlink()
+        return True
+
+    for change in (grow, vanish):
+        write_tree(tmp_path, {"a": b"x" * 1000, "z": b"x" * 1000})
+        session = Session([FileSync([LocalDirectory("src", tmp_path, keep=change)])])
+        with pytest.raises(grpc.aio.AioRpcError, match="while it was being sent"):
+            await solve(control, session, source(), "")
+        assert isinstance(session.failure, SourceChangedError)
+
+
+async def test_names_that_are_not_utf8_stop_the_build(control: Control, tmp_path: Path) -> None:
+    """No image is made of a tree with a name that cannot be carried."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")).touch()
+    session = Session([FileSync([LocalDirectory("src", tmp_path)])])
+    with pytest.raises(grpc.aio.AioRpcError, match="not UTF-8"):
+        await solve(control, session, source(), "")
+
+    assert isinstance(session.failure, SourceNameError)
+
+
+async def test_undeclared_directories_are_refused(control: Control) -> None:
+    """A graph cannot read what the session does not offer."""
+    with pytest.raises(grpc.aio.AioRpcError, match="no local directory 'src'"):
+        await solve(control, Session([FileSync([])]), source(), "")
+
+
+async def test_secrets_reach_their_step(control: Control, tmp_path: Path) -> None:
+    """A step reads declared secrets; of one that is not declared it is told when it is not optional."""
+    out = tmp_path / "out"
+
+    def step(name: str, *, optional: bool) -> llb.State:
+        run = llb.image(BASE).run(
+            ["sh", "-c", f"sha256sum /run/one > /out/sum; cat /run/two >> /out/sum || echo none >> /out/sum; : {name}"],
+            mounts=[
+                llb.Bind("/out", llb.scratch()),
+                llb.SecretFile("/run/one", "one"),
+                llb.SecretFile("/run/two", "two", optional=optional),
+            ],
+        )
+        return run.output("/out")
+
+    value = os.urandom(1000)
+    session = Session([Secrets({"one": lambda: value}), FileReceiver({0: Directory(out)})])
+    await solve(control, session, step(secrets.token_hex(8), optional=True), "local")
+
+    assert f"{hashlib.sha256(value).hexdigest()}  /run/one\nnone\n" == (out / "sum").read_text()
+    with pytest.raises(grpc.aio.AioRpcError, match="two"):
+        await solve(control, Session([Secrets({"one": b""})]), step(secrets.token_hex(8), optional=False), "")
+
+
+async def test_content_goes_to_layouts_and_comes_back(control: Control, tree: Path, tmp_path: Path) -> None:
+    """An OCI layout written blob by blob holds the image, and can be a source itself; so can a local cache be kept."""
+    layout, cache, out = tmp_path / "layout", tmp_path / "cache", tmp_path / "out"
+    attachables: list[Attachable] = [
+        FileSync([LocalDirectory("src", tree)]),
+        ContentStores({"export": layout, f"local:{cache}": cache}),
+    ]
+    state = llb.image(BASE).file(llb.copy(source(), "/many", "/many"))
+    cached = control_pb2.CacheOptionsEntry(Type="local", Attrs={"dest": str(cache), "mode": "max"})
+    response = await solve(control, Session(attachables), state, "oci", {"tar": "false"}, cache=[cached])
+    digest = response["containerimage.digest"]
+    blobs = layout / "blobs" / "sha256"
+    for blob in (*blobs.iterdir(), *(cache / "blobs" / "sha256").iterdir()):
+        assert blob.name == hashlib.sha256(blob.read_bytes()).hexdigest()
+
+    assert json.loads((blobs / digest.removeprefix("sha256:")).read_bytes())["schemaVersion"] == 2
+    assert json.loads(response["cache.manifest"])["digest"].removeprefix("sha256:") in {
+        blob.name for blob in (cache / "blobs" / "sha256").iterdir()
+    }
+    session = Session([ContentStores({"oci:base": layout}), FileReceiver({0: Directory(out)})])
+    back = llb.scratch().file(llb.copy(llb.oci_layout("base", digest, session=session.id), "/many", "/"))
+    await solve(control, session, back, "local")
+    assert contents(tree / "many") == contents(out / "many")
