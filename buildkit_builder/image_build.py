@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -91,7 +92,7 @@ async def missing_platforms(reference: str, platforms: tuple[str, ...], settings
         return platforms  # a name without a registry: only the engine could have it, and building it costs nothing
     probe = PlatformProbe(reference=reference, platforms=tuple(llb.Platform.parse(name) for name in platforms))
     async with _shared(settings, environ) as (connection, _):
-        auth = Auth(DockerConfig.load(settings.docker_config or config.docker_config_file(environ)))
+        auth = Auth(_docker_config(settings, environ))
         request = BuildRequest(
             title=reference, frontend=probe, attachables=(auth,), internal=True,
             source_policy=mirrors(dict(settings.registry_mirrors)),
@@ -125,13 +126,8 @@ class _ImageJob:
             platforms=_platforms(self.spec),
             prefer_local=is_engine and not extra.pull,
             cache_imports=_cache(settings.buildx.cache_from),
-            environment=Environment(
-                shared_keys={source.name: _shared_key(source.root) for source in self.plan.sources},
-                proxy=_proxy(settings),
-                ca_bundle=settings.ca_bundle is not None,
-                network=extra.network,
-                extra_hosts=extra.add_hosts,
-                no_cache=extra.no_cache,
+            environment=_surroundings(
+                settings, {source.name: _shared_key(source.files.root) for source in self.plan.sources}
             ),
         )
 
@@ -155,8 +151,6 @@ class _DockerfileJob:
     def frontend(self, settings: Settings, is_engine: bool) -> Frontend:
         extra = settings.buildx.extra
         shared_key = _shared_key(self.spec.dockerfile.parent)
-        proxies = {"http_proxy": settings.http_proxy, "https_proxy": settings.https_proxy,
-                   "no_proxy": settings.no_proxy, "all_proxy": settings.all_proxy}  # fmt: skip
         return DockerfileFrontend(
             filename=self.spec.dockerfile.name,
             platforms=_platforms(self.spec),
@@ -165,12 +159,9 @@ class _DockerfileJob:
             options={
                 "sharedkey:localdir:context": shared_key,
                 "sharedkey:localdir:dockerfile": shared_key,
-                **{f"build-arg:{name}": value for name, value in proxies.items() if value},
+                **_surroundings(settings).dockerfile_options(),
                 **{f"build-arg:{name}": value for name, value in extra.build_args},
                 **{f"label:{name}": value for name, value in extra.labels},
-                **({"no-cache": ""} if extra.no_cache else {}),
-                **({"force-network-mode": extra.network} if extra.network != "default" else {}),
-                **({"add-hosts": ",".join(f"{host}={ip}" for host, ip in extra.add_hosts)} if extra.add_hosts else {}),
             },
         )
 
@@ -181,13 +172,17 @@ def _platforms(spec: Spec) -> tuple[llb.Platform, ...]:
 
 def _directory(source: LocalSource) -> LocalDirectory:
     """The files of a source, as Flyte's own builder would copy them: links to files as files, no empty folders."""
-    if source.kind == "file":
-        return LocalDirectory(source.name, source.root.parent, files={source.root.name: source.root.resolve()})
-    keeps = flyte_image.keeps(source.ignore)
+    files = source.files
+    if files.kind == "file":
+        return LocalDirectory(source.name, files.root.parent, files={files.root.name: files.root.resolve()})
+    if files.only:
+        listed = {path: files.root / path for path in files.only}
+        return LocalDirectory(source.name, files.root, files=listed, symlinks="copy-files")
+    keeps = flyte_image.keeps(files.ignore)
     return LocalDirectory(
         source.name,
-        source.root,
-        keep=lambda path, is_folder: None if is_folder else keeps(path),
+        files.root,
+        keep=lambda path, is_folder: None if is_folder else path in files.always or keeps(path),
         symlinks="copy-files",
         empty_dirs=False,
     )
@@ -196,6 +191,31 @@ def _directory(source: LocalSource) -> LocalDirectory:
 def _shared_key(root: Path) -> str:
     """Under what the daemon keeps its copy of a folder: this machine's folder, whoever builds from it."""
     return hashlib.sha256(f"{uuid.getnode():x}:{root}".encode()).hexdigest()
+
+
+def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingProxyType({})) -> Environment:
+    extra = settings.buildx.extra
+    return Environment(
+        shared_keys=shared_keys,
+        proxy=_proxy(settings),
+        ca_bundle=settings.ca_bundle is not None,
+        network=extra.network,
+        extra_hosts=extra.add_hosts,
+        no_cache=extra.no_cache,
+    )
+
+
+def _credentials(spec: Spec, settings: Settings, environ: Mapping[str, str]) -> DockerConfig:
+    """Docker's credentials, those of the image's own registry secret before them."""
+    if spec.registry_secret is None:
+        return _docker_config(settings, environ)
+    (value,) = secret_values((spec.registry_secret,), environ).values()
+    return _docker_config(settings, environ, value.decode(errors="replace"))
+
+
+def _docker_config(settings: Settings, environ: Mapping[str, str], own: str = "") -> DockerConfig:
+    file = settings.docker_config or config.docker_config_file(environ)
+    return DockerConfig.load(file, auth_config=own or environ.get("DOCKER_AUTH_CONFIG", ""))
 
 
 def _proxy(settings: Settings) -> llb.ProxyEnv | None:

@@ -108,22 +108,127 @@ class LabelsLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFiles:
+    """Files of this machine.
+
+    Attributes:
+        root: A file, or a folder.
+        ignore: Patterns in the manner of a `.dockerignore`, relative to `root`, of what is left out of a folder.
+        always: Paths relative to `root` that no pattern leaves out.
+        only: Where it is not empty, the paths relative to `root` that are meant, and no others.
+    """
+
+    kind: Literal["file", "folder"]
+    root: Path
+    ignore: tuple[str, ...] = ()
+    always: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyLayer:
     """Local files put into the image.
 
     Attributes:
-        source: A file, or a folder whose contents are copied.
+        files: A file, or a folder whose contents are copied.
         destination: As in a Dockerfile's `COPY`: relative to the working directory; a trailing `/` means a folder.
-        ignore: Patterns in the manner of a `.dockerignore`, relative to `source`; folders only.
     """
 
-    kind: Literal["file", "folder"]
-    source: Path
+    files: LocalFiles
     destination: str
-    ignore: tuple[str, ...] = ()
+    origin: str
 
 
-Layer = AptLayer | PipLayer | RequirementsLayer | CommandsLayer | EnvLayer | WorkdirLayer | LabelsLayer | CopyLayer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UvProjectLayer:
+    """The dependencies of a project that uv manages, or the project itself.
+
+    Attributes:
+        pyproject: Its `pyproject.toml`.
+        lock: Its `uv.lock`, or `None`.
+        editables: Folders that the project depends on in place, by their path relative to the project.
+        project: The whole project, where it is installed itself; `None` for its dependencies alone.
+        place: The folder below `/root/.flyte` where the project is seen while it is installed.
+    """
+
+    pyproject: Path
+    lock: Path | None
+    options: PipOptions = PipOptions()
+    secrets: tuple[SecretRef, ...] = ()
+    editables: tuple[tuple[str, LocalFiles], ...] = ()
+    project: LocalFiles | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoetryProjectLayer:
+    """The dependencies of a project that Poetry manages, or the project itself; attributes as in `UvProjectLayer`."""
+
+    pyproject: Path
+    lock: Path
+    extra_args: str = ""
+    secrets: tuple[SecretRef, ...] = ()
+    project: LocalFiles | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixiProjectLayer:
+    """An environment of conda and PyPI packages, made by pixi, in which the image then runs.
+
+    Attributes:
+        pixi_image: Where `pixi` comes from.
+        folder: Where the project is in the image.
+        manifest: `pixi.toml` or `pyproject.toml`: its name, and the file or the text that it is.
+        lock: The lock file, or `None`.
+        project: The whole project, where it is copied; `None` for manifest and lock alone.
+    """
+
+    pixi_image: str
+    folder: str
+    manifest_name: str
+    manifest: Path | bytes
+    lock: Path | None
+    environment: str = "default"
+    extra_args: str = ""
+    secrets: tuple[SecretRef, ...] = ()
+    project: LocalFiles | None = None
+    origin: str = "with_pixi_project"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelLayer:
+    """A package that is installed from a folder of wheels, its dependencies from the index."""
+
+    folder: Path
+    package: str
+    options: PipOptions = PipOptions()
+    secrets: tuple[SecretRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerfileLayer:
+    """Lines of a Dockerfile, of any kind."""
+
+    lines: tuple[str, ...]
+    secrets: tuple[SecretRef, ...] = ()
+
+
+Layer = (
+    AptLayer
+    | PipLayer
+    | RequirementsLayer
+    | CommandsLayer
+    | EnvLayer
+    | WorkdirLayer
+    | LabelsLayer
+    | CopyLayer
+    | UvProjectLayer
+    | PoetryProjectLayer
+    | PixiProjectLayer
+    | WheelLayer
+    | DockerfileLayer
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +243,7 @@ class ImageSpec:
         python_version: Of the environment that is made where the base has none.
         creates_user: Whether a layer makes the unprivileged `flyte` user, which then runs the image.
         uv_image: The image that `uv` is taken from.
+        registry_secret: Credentials for registries, in the form of Docker's config.json, or `None`.
     """
 
     reference: str
@@ -148,6 +254,7 @@ class ImageSpec:
     layers: tuple[Layer, ...]
     creates_user: bool
     uv_image: str
+    registry_secret: SecretRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +266,7 @@ class DockerfileSpec:
     dockerfile: Path
     platforms: tuple[str, ...]
     secrets: tuple[SecretRef, ...] = ()
+    registry_secret: SecretRef | None = None
 
 
 def secrets_of(spec: ImageSpec | DockerfileSpec) -> tuple[SecretRef, ...]:

@@ -24,6 +24,7 @@ from buildkit_builder.spec import (
     ImageSpec,
     LabelsLayer,
     Layer,
+    LocalFiles,
     PipLayer,
     PipOptions,
     RequirementsLayer,
@@ -350,10 +351,12 @@ def test_with_source_file(tmp_path: Path) -> None:
     """One file, or several into the same place."""
     one, two = write(tmp_path / "one.txt"), write(tmp_path / "two.txt")
 
-    assert (CopyLayer(kind="file", source=one, destination="."),) == layers(base().with_source_file(Path("one.txt")))
+    assert (CopyLayer(files=LocalFiles(kind="file", root=one), destination=".", origin="with_source_file"),) == layers(
+        base().with_source_file(Path("one.txt"))
+    )
     assert (
-        CopyLayer(kind="file", source=one, destination="/etc/"),
-        CopyLayer(kind="file", source=two, destination="/etc/"),
+        CopyLayer(files=LocalFiles(kind="file", root=one), destination="/etc/", origin="with_source_file"),
+        CopyLayer(files=LocalFiles(kind="file", root=two), destination="/etc/", origin="with_source_file"),
     ) == layers(base().with_source_file([one, two], dst="/etc/"))
 
 
@@ -370,9 +373,11 @@ def test_with_source_folder(tmp_path: Path, options: dict[str, Any], destination
     """Flyte says where the folder goes: under its own name unless only its contents are wanted."""
     write(tmp_path / "src" / "a.py")
 
-    assert (CopyLayer(kind="folder", source=tmp_path / "src", destination=destination),) == layers(
-        base().with_source_folder(Path("src"), **options)
-    )
+    assert (
+        CopyLayer(
+            files=LocalFiles(kind="folder", root=tmp_path / "src"), destination=destination, origin="with_source_folder"
+        ),
+    ) == layers(base().with_source_folder(Path("src"), **options))
 
 
 def test_with_dockerignore_holds_for_every_folder_of_the_image(tmp_path: Path) -> None:
@@ -382,8 +387,12 @@ def test_with_dockerignore_holds_for_every_folder_of_the_image(tmp_path: Path) -
     image = base().with_source_folder(file.parent).with_source_file(file).with_dockerignore(ignore)
 
     assert (
-        CopyLayer(kind="folder", source=file.parent, destination="./src", ignore=("*.pyc", "!keep.pyc")),
-        CopyLayer(kind="file", source=file, destination="."),
+        CopyLayer(
+            files=LocalFiles(kind="folder", root=file.parent, ignore=("*.pyc", "!keep.pyc")),
+            destination="./src",
+            origin="with_source_folder",
+        ),
+        CopyLayer(files=LocalFiles(kind="file", root=file), destination=".", origin="with_source_file"),
     ) == layers(image)
 
 
@@ -423,7 +432,11 @@ def test_a_resolved_code_bundle_is_a_folder(tmp_path: Path) -> None:
         base().with_code_bundle(copy_style="all", dst="/code"), "none", tmp_path / "root"
     )
 
-    assert (CopyLayer(kind="folder", source=tmp_path / "root", destination="/code"),) == layers(image)
+    assert (
+        CopyLayer(
+            files=LocalFiles(kind="folder", root=tmp_path / "root"), destination="/code", origin="with_source_folder"
+        ),
+    ) == layers(image)
 
 
 # --- secrets ---

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 import grpc.aio
 
 from buildkit_builder.client.control import Worker, no_such_job
+from buildkit_builder.client.results import Ref, Result, result_from_wire, result_to_wire
 from buildkit_builder.errors import SolveError
 from buildkit_builder.llb import Capabilities, Platform
 from buildkit_builder.wire import caps_pb2, control_pb2, gateway_pb2, ops_pb2, rpcstatus_pb2, services, sourcepolicy_pb2
@@ -31,30 +32,6 @@ CAP_EVALUATE = "gateway.evaluate"
 ResolveMode = Literal["default", "pull", "local"]
 
 _PING_PAUSE = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ref:
-    """A result that the daemon holds for this build; the empty id means scratch."""
-
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a solve gives, and what a build returns: one ref, or one per platform id.
-
-    Attributes:
-        ref: The single ref, or `None` where there are `refs`.
-        refs: Refs by platform id, for example `linux/arm64`; empty for a single ref.
-        metadata: What exporters read, for example `containerimage.config`.
-        attestations: Serialized `Attestations` by platform id, passed on as they came.
-    """
-
-    ref: Ref | None = None
-    refs: Mapping[str, Ref] = field(default_factory=dict)
-    metadata: Mapping[str, bytes] = field(default_factory=dict)
-    attestations: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,40 +370,6 @@ class Gateway:
             response_deserializer=response.FromString,
         )
         return await call(request, metadata=self._metadata)
-
-
-def result_from_wire(wire: gateway_pb2.Result) -> Result:
-    """Read a result in any of the four shapes that daemons have used."""
-    kind = wire.WhichOneof("result")
-    ref: Ref | None = None
-    refs: dict[str, Ref] = {}
-    if kind == "refs":
-        refs = {name: Ref(id=found.id) for name, found in wire.refs.refs.items()}
-    elif kind == "refsDeprecated":
-        refs = {name: Ref(id=found) for name, found in wire.refsDeprecated.refs.items()}
-    elif kind == "refDeprecated":
-        ref = Ref(id=wire.refDeprecated)
-    else:
-        ref = Ref(id=wire.ref.id)
-    return Result(
-        ref=ref,
-        refs=refs,
-        metadata=dict(wire.metadata),
-        attestations={name: found.SerializeToString() for name, found in wire.attestations.items()},
-    )
-
-
-def result_to_wire(result: Result) -> gateway_pb2.Result:
-    """Write a result as daemons from 0.8 read it."""
-    wire = gateway_pb2.Result(metadata=dict(result.metadata))
-    if result.refs:
-        for name, ref in result.refs.items():
-            wire.refs.refs[name].id = ref.id
-    else:
-        wire.ref.CopyFrom(gateway_pb2.Ref(id=result.ref.id if result.ref else ""))
-    for name, found in result.attestations.items():
-        wire.attestations[name].MergeFromString(found)
-    return wire
 
 
 def _capabilities(caps: Iterable[caps_pb2.APICap]) -> Capabilities:

@@ -27,6 +27,7 @@ from buildkit_builder.llb.marshal import marshal
 from buildkit_builder.llb.merge import diff, merge
 from buildkit_builder.llb.owner import Owner
 from buildkit_builder.llb.platforms import Platform
+from buildkit_builder.llb.ready import from_definition
 from buildkit_builder.llb.reference import ImageReference
 from buildkit_builder.llb.source import git, http, image, local, oci_layout
 from buildkit_builder.llb.state import Exec, State, scratch
@@ -53,6 +54,7 @@ __all__ = [
     "copy",
     "diff",
     "dump",
+    "from_definition",
     "git",
     "http",
     "image",

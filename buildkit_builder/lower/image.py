@@ -28,6 +28,7 @@ from buildkit_builder.lower.words import WordError, expand, expand_value
 from buildkit_builder.plan import (
     CopyImage,
     CopyLocal,
+    DockerfileLines,
     Plan,
     Run,
     SetEnv,
@@ -36,6 +37,7 @@ from buildkit_builder.plan import (
     SetUser,
     Step,
     Workdir,
+    WriteFile,
 )
 from buildkit_builder.spec import SecretRef
 
@@ -67,7 +69,16 @@ class ReadFile:
     path: str
 
 
-Question = ResolveImage | ReadFile
+@dataclass(frozen=True, slots=True)
+class BuildLines:
+    """Asks for lines of a Dockerfile to be carried out on an image. The answer is a `Lowered`."""
+
+    image: Lowered
+    lines: tuple[str, ...]
+    name: str
+
+
+Question = ResolveImage | ReadFile | BuildLines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +117,17 @@ class Environment:
     extra_hosts: tuple[tuple[str, str], ...] = ()
     no_cache: bool = False
 
+    def dockerfile_options(self) -> dict[str, str]:
+        """The same, as far as it can be told to a Dockerfile frontend. Protocol: buildkit `frontend/dockerui`."""
+        proxy = self.proxy or llb.ProxyEnv()
+        proxies = {"http_proxy": proxy.http, "https_proxy": proxy.https, "no_proxy": proxy.no, "all_proxy": proxy.all}
+        return {
+            **{f"build-arg:{name}": value for name, value in proxies.items() if value},
+            **({"no-cache": ""} if self.no_cache else {}),
+            **({"force-network-mode": self.network} if self.network != "default" else {}),
+            **({"add-hosts": ",".join(f"{host}={ip}" for host, ip in self.extra_hosts)} if self.extra_hosts else {}),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lowered:
@@ -119,17 +141,14 @@ def lower(plan: Plan, platform: llb.Platform, environment: Environment) -> Gener
     """Lowers a plan for one platform; see the module for how it is driven.
 
     Raises:
-        ImageError: A value of a step makes no sense (an unfinished quote, say), which it names; or the base image
-            asks for more than being built on.
+        ImageError: A value of a step makes no sense (an unfinished quote, say); names the step.
     """
     base = yield ResolveImage(plan.base)
-    state = llb.image(base.reference, platform=platform, resolve_mode=base.resolve_mode, name=f"base {plan.base}")
+    image = Lowered(state=base.state(platform), config=_complete(base.config))
     if base.config.on_build:
-        raise ImageError(
-            f"The base image {plan.base} has instructions for the images built on it (`ONBUILD "
-            f"{base.config.on_build[0]}`), which are not carried out. Choose a base without them."
-        )
-    lowering = _Lowering(plan, platform, environment, Lowered(state=state, config=_complete(base.config)))
+        # They are lines of a Dockerfile, which its frontend carries out at `FROM`.
+        image = yield BuildLines(image, (), f"ONBUILD of {plan.base}")
+    lowering = _Lowering(plan, platform, environment, image)
     for step in plan.steps:
         yield from lowering.step(step)
     return lowering.image
@@ -149,7 +168,7 @@ class _Lowering:
         self.environment = environment
         self.image = base
         self.sources = {source.name: source for source in plan.sources}
-        # The state in which the users are looked up: only the user's own commands can add one.
+        # The state in which the users are looked up: only what the user wrote can add one.
         self.users: llb.State | None = None
         self.owner = llb.Owner(user=_USER, group=_USER) if plan.creates_user else None
         if not plan.creates_user and _mentions_user(base.config):
@@ -162,6 +181,12 @@ class _Lowering:
             yield from self._copy_local(step)
         elif isinstance(step, CopyImage):
             yield from self._copy_image(step)
+        elif isinstance(step, WriteFile):
+            action = llb.mkfile(step.path, step.content, 0o644)
+            folder = llb.mkdir(posixpath.dirname(step.path), 0o755, parents=True)
+            self.image = replace(self.image, state=self.image.state.file(folder, action, name=step.name))
+        elif isinstance(step, DockerfileLines):
+            yield from self._lines(step)
         elif isinstance(step, Workdir):
             self._workdir(step)
         else:
@@ -208,17 +233,20 @@ class _Lowering:
         self._copy(found.state(self.platform), step.path, step.destination, owner=None, contents=True, name=step.name)
 
     def _copy_local(self, step: CopyLocal) -> Generator[Question, Any, None]:
-        if self.users is not None:
+        if self.users is not None and not step.as_root:
             self.owner = yield from self._flyte_user(self.users)
             self.users = None
-        source = llb.local(
-            step.source,
+        source, whole = self._local(step.source), step.path == "/"
+        owner = None if step.as_root else self.owner
+        self._copy(source, step.path, step.destination, owner=owner, contents=whole, name=step.name)
+
+    def _local(self, name: str) -> llb.State:
+        return llb.local(
+            name,
             session=self.environment.session,
-            shared_key=self.environment.shared_keys.get(step.source, ""),
-            display=f"read {self.sources[step.source].root.name}",
+            shared_key=self.environment.shared_keys.get(name, ""),
+            display=f"read {self.sources[name].files.root.name}",
         )
-        whole = step.path == "/"
-        self._copy(source, step.path, step.destination, owner=self.owner, contents=whole, name=step.name)
 
     def _flyte_user(self, state: llb.State) -> Generator[Question, Any, llb.Owner | None]:
         """The owner of copied files: the `flyte` user where the image has one, else root.
@@ -261,6 +289,13 @@ class _Lowering:
         for path, content in step.files.items():
             file = llb.scratch().file(llb.mkfile("/file", content, 0o644), name=f"{step.name}: {path}")
             mounts.append(llb.Bind(posixpath.join(cwd, path), file, selector="/file", readonly=True))
+        for mount in step.mounts:
+            target, selector = _absolute(cwd, mount.target), mount.path.rstrip("/")
+            mounts.append(
+                llb.Bind(
+                    target, self._local(mount.source), selector=selector, readonly=not mount.writable, output=False
+                )
+            )
         env = list(config.env.items())
         secret_env: list[llb.SecretEnv] = []
         for secret in step.secrets:
@@ -285,6 +320,11 @@ class _Lowering:
         self.image = replace(self.image, state=ran.root)
         if step.may_add_users and not self.plan.creates_user:
             self.users = ran.root
+
+    def _lines(self, step: DockerfileLines) -> Generator[Question, Any, None]:
+        self.image = yield BuildLines(self.image, step.lines, step.name)
+        if not self.plan.creates_user:
+            self.users = self.image.state
 
 
 def _absolute(*parts: str) -> str:

@@ -8,6 +8,7 @@ from buildkit_builder.plan.steps import (
     Config,
     CopyImage,
     CopyLocal,
+    DockerfileLines,
     LocalSource,
     Plan,
     Run,
@@ -15,8 +16,10 @@ from buildkit_builder.plan.steps import (
     SetLabels,
     SetShell,
     SetUser,
+    SourceMount,
     Step,
     Workdir,
+    WriteFile,
 )
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "Config",
     "CopyImage",
     "CopyLocal",
+    "DockerfileLines",
     "LocalSource",
     "Plan",
     "Run",
@@ -31,7 +35,9 @@ __all__ = [
     "SetLabels",
     "SetShell",
     "SetUser",
+    "SourceMount",
     "Step",
     "Workdir",
+    "WriteFile",
     "plan",
 ]

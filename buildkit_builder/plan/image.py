@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
+from buildkit_builder.plan import projects
+from buildkit_builder.plan.context import Context, step_name, uv_caches
 from buildkit_builder.plan.steps import (
     CacheMount,
     CopyImage,
     CopyLocal,
-    LocalSource,
+    DockerfileLines,
     Plan,
     Run,
     SetEnv,
@@ -26,13 +28,18 @@ from buildkit_builder.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,
+    DockerfileLayer,
     EnvLayer,
     ImageSpec,
     LabelsLayer,
     Layer,
     PipLayer,
     PipOptions,
+    PixiProjectLayer,
+    PoetryProjectLayer,
     RequirementsLayer,
+    UvProjectLayer,
+    WheelLayer,
     WorkdirLayer,
 )
 
@@ -48,15 +55,16 @@ def plan(spec: ImageSpec, build_args: Mapping[str, str] = MappingProxyType({})) 
         build_args: The arguments that the Dockerfile of Flyte's own builder has: `VIRTUALENV`, where the Python
             environment is, and `UV_PYTHON`, its interpreter. A variable of the base wins over them, as it does there.
     """
-    sources: dict[tuple[object, ...], LocalSource] = {}
+    context = Context(*uv_caches(spec.uv_image))
     steps: list[Step] = [*_environment(spec, build_args)]
-    uv_cache = _uv_cache(spec.uv_image)
     for layer in spec.layers:
-        steps += _layer(layer, uv_cache, sources)
+        steps += _PLANNERS[type(layer)](layer, context)
     if spec.creates_user:
         steps += [SetUser(user="flyte"), Workdir(name="the flyte user's home", path="/home/flyte")]
     steps += [SetEnv(variables=(("_F_IMG_ID", spec.reference),)), SetShell(shell=("/bin/bash", "-c"))]
-    return Plan(base=spec.base, steps=tuple(steps), sources=tuple(sources.values()), creates_user=spec.creates_user)
+    return Plan(
+        base=spec.base, steps=tuple(steps), sources=tuple(context.sources.values()), creates_user=spec.creates_user
+    )
 
 
 def _environment(spec: ImageSpec, build_args: Mapping[str, str]) -> Iterator[Step]:
@@ -96,63 +104,47 @@ def _literal(text: str) -> str:
     return re.sub(r"[^\w./:@+-]", r"\\\g<0>", text)
 
 
-def _uv_cache(uv_image: str) -> CacheMount:
-    """One cache per version of uv, since a newer one may write entries that an older one refuses."""
-    name, _, digest = uv_image.partition("@")
-    _, _, tag = name.rpartition("/")[2].partition(":")  # a colon further left belongs to the registry's port
-    version = tag or digest.replace(":", "-") or "latest"
-    return CacheMount(target="/root/.cache/uv", id=f"uv-{version}")
+def _commands(layer: CommandsLayer) -> Iterator[Run]:
+    for command in layer.commands:
+        yield Run(name=step_name("with_commands", command), command=command, secrets=layer.secrets, may_add_users=True)
 
 
-def _layer(layer: Layer, uv_cache: CacheMount, sources: dict[tuple[object, ...], LocalSource]) -> Iterator[Step]:
-    match layer:
-        case AptLayer():
-            yield _apt(layer)
-        case PipLayer():
-            yield _pip(layer, uv_cache)
-        case RequirementsLayer():
-            yield _requirements(layer, uv_cache)
-        case CommandsLayer():
-            for command in layer.commands:
-                yield Run(
-                    name=_name("with_commands", command), command=command, secrets=layer.secrets, may_add_users=True
-                )
-        case EnvLayer():
-            # One at a time: in a Dockerfile of Flyte's, each may refer to the one before it.
-            for variable in layer.variables:
-                yield SetEnv(variables=(variable,))
-        case WorkdirLayer():
-            yield Workdir(name=_name("with_workdir", layer.path), path=layer.path)
-        case LabelsLayer():
-            yield SetLabels(labels=layer.labels)
-        case CopyLayer():
-            yield _copy(layer, sources)
+def _env(layer: EnvLayer) -> Iterator[SetEnv]:
+    # One at a time: in the Dockerfile of Flyte's own builder, each may refer to the one before it.
+    for variable in layer.variables:
+        yield SetEnv(variables=(variable,))
+
+
+def _lines(layer: DockerfileLayer) -> DockerfileLines:
+    return DockerfileLines(
+        name=step_name("Dockerfile", "; ".join(layer.lines)), lines=layer.lines, secrets=layer.secrets
+    )
 
 
 def _apt(layer: AptLayer) -> Run:
     return Run(
-        name=_name("with_apt_packages", ", ".join(layer.packages)),
+        name=step_name("with_apt_packages", ", ".join(layer.packages)),
         command=f"apt-get update && apt-get install -y --no-install-recommends {' '.join(layer.packages)}",
         caches=(_APT_CACHE,),
         secrets=layer.secrets,
     )
 
 
-def _pip(layer: PipLayer, uv_cache: CacheMount) -> Run:
+def _pip(layer: PipLayer, context: Context) -> Run:
     packages = " ".join(shlex.quote(package) for package in layer.packages)
     return Run(
-        name=_name(layer.origin, ", ".join(layer.packages)),
+        name=step_name(layer.origin, ", ".join(layer.packages)),
         command=_uv_install(layer.options, packages),
-        caches=(uv_cache,),
+        caches=(context.uv_cache,),
         secrets=layer.secrets,
     )
 
 
-def _requirements(layer: RequirementsLayer, uv_cache: CacheMount) -> Run:
+def _requirements(layer: RequirementsLayer, context: Context) -> Run:
     return Run(
-        name=_name("with_requirements", layer.file.name),
+        name=step_name("with_requirements", layer.file.name),
         command=_uv_install(layer.options, f"--requirement {_REQUIREMENTS}"),
-        caches=(uv_cache,),
+        caches=(context.uv_cache,),
         files=MappingProxyType({_REQUIREMENTS: layer.content}),
         secrets=layer.secrets,
     )
@@ -162,24 +154,28 @@ def _uv_install(options: PipOptions, what: str) -> str:
     return " ".join(["uv pip install --python $UV_PYTHON", *options.arguments(), what])
 
 
-def _copy(layer: CopyLayer, sources: dict[tuple[object, ...], LocalSource]) -> CopyLocal:
-    key = (layer.kind, layer.source, layer.ignore)
-    source = sources.get(key)
-    if source is None:
-        # Named by what it is and not by its place among the layers: the daemon files its copy under the name.
-        digest = hashlib.sha256(repr((layer.kind, str(layer.source), layer.ignore)).encode()).hexdigest()
-        name = f"{layer.source.name or 'root'}-{digest[:12]}"
-        source = LocalSource(name=name, kind=layer.kind, root=layer.source, ignore=layer.ignore)
-        sources[key] = source
+def _copy(layer: CopyLayer, context: Context) -> CopyLocal:
+    files = layer.files
     return CopyLocal(
-        name=_name(f"with_source_{layer.kind}", f"{layer.source.name} → {layer.destination}"),
-        source=source.name,
-        path="/" if layer.kind == "folder" else f"/{layer.source.name}",
+        name=step_name(layer.origin, f"{files.root.name} → {layer.destination}"),
+        source=context.source(files),
+        path="/" if files.kind == "folder" else f"/{files.root.name}",
         destination=layer.destination,
     )
 
 
-def _name(layer: str, what: str) -> str:
-    """A step's name in the user's words, on one line."""
-    text = " ".join([layer, *what.split()])
-    return text if len(text) <= 120 else text[:119] + "…"
+_PLANNERS: Mapping[type[Layer], Callable[[Any, Context], Iterable[Step]]] = {
+    AptLayer: lambda layer, _: [_apt(layer)],
+    PipLayer: lambda layer, context: [_pip(layer, context)],
+    RequirementsLayer: lambda layer, context: [_requirements(layer, context)],
+    CommandsLayer: lambda layer, _: _commands(layer),
+    EnvLayer: lambda layer, _: _env(layer),
+    WorkdirLayer: lambda layer, _: [Workdir(name=step_name("with_workdir", layer.path), path=layer.path)],
+    LabelsLayer: lambda layer, _: [SetLabels(labels=layer.labels)],
+    CopyLayer: lambda layer, context: [_copy(layer, context)],
+    UvProjectLayer: lambda layer, context: [projects.uv_project(layer, context)],
+    PoetryProjectLayer: projects.poetry_project,
+    PixiProjectLayer: projects.pixi_project,
+    WheelLayer: projects.wheel,
+    DockerfileLayer: lambda layer, _: [_lines(layer)],
+}

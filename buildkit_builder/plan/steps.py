@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
-from buildkit_builder.spec import SecretRef
+from buildkit_builder.spec import LocalFiles, SecretRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +24,23 @@ class CacheMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMount:
+    """Local files that are there only while a command runs.
+
+    Attributes:
+        source: The name of a `LocalSource`.
+        path: What to take of it: `/` for all, else one file.
+        target: Where; a relative path starts at the working directory.
+        writable: Whether the command may change them; what it changes is lost.
+    """
+
+    source: str
+    path: str
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A shell command.
 
@@ -33,6 +48,7 @@ class Run:
         name: What progress calls it.
         command: Given to the image's shell as it is.
         files: Content by path, there only while the command runs; relative paths start at the working directory.
+        mounts: Local files, there only while the command runs.
         may_add_users: Whether it can change who owns what is copied afterwards (the user's own commands).
     """
 
@@ -40,6 +56,7 @@ class Run:
     command: str
     caches: tuple[CacheMount, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    mounts: tuple[SourceMount, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
     may_add_users: bool = False
 
@@ -51,12 +68,14 @@ class CopyLocal:
     Attributes:
         source: The name of a `LocalSource`.
         path: What to take of it: `/` for all, else one file.
+        as_root: Owned by root, whatever users there are.
     """
 
     name: str
     source: str
     path: str
     destination: str
+    as_root: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +86,24 @@ class CopyImage:
     image: str
     path: str
     destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFile:
+    """A file of the image, owned by root."""
+
+    name: str
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerfileLines:
+    """Lines of a Dockerfile that go on from the image so far."""
+
+    name: str
+    lines: tuple[str, ...]
+    secrets: tuple[SecretRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +143,15 @@ class SetShell:
 
 
 Config = SetEnv | SetLabels | SetUser | SetShell
-Step = Run | CopyLocal | CopyImage | Workdir | Config
+Step = Run | CopyLocal | CopyImage | WriteFile | DockerfileLines | Workdir | Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSource:
-    """Local files that the daemon may ask for.
-
-    Attributes:
-        name: What the graph calls it.
-        root: The folder, or the one file, on this machine.
-        ignore: Patterns of what is left out, relative to `root`, by Flyte's rules.
-    """
+    """Local files that the daemon may ask for, and the name by which the graph calls them."""
 
     name: str
-    kind: Literal["file", "folder"]
-    root: Path
-    ignore: tuple[str, ...] = ()
+    files: LocalFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

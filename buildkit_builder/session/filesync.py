@@ -56,6 +56,9 @@ class LocalDirectory:
         keep: Decides per path before `exclude` does; see `walk.Selection`.
         descend: Whether to look into a folder that `keep` leaves out; see `walk.Selection`.
         symlinks: `"keep"`, or `"copy-files"` to send linked files as files and no other link.
+        hard_links: Whether files with several names are sent once, as hard links. Off, because a daemon that has the
+            folder already leaves a file `.tmp.…` in its copy for each hard link that it is sent again, which gets
+            into the image (seen with BuildKit 0.25: the rename over another name of the same file does nothing).
         empty_dirs: Whether folders in which nothing is listed are listed.
     """
 
@@ -66,6 +69,7 @@ class LocalDirectory:
     keep: Keep | None = None
     descend: Callable[[str], bool] | None = None
     symlinks: Symlinks = "keep"
+    hard_links: bool = False
     empty_dirs: bool = True
 
     def entries(
@@ -90,6 +94,7 @@ class LocalDirectory:
             keep=self.keep,
             descend=self.descend,
             symlinks=self.symlinks,
+            hard_links=self.hard_links,
             empty_dirs=self.empty_dirs,
             asked_include=include,
             asked_exclude=exclude,

@@ -1,8 +1,8 @@
 """gRPC over one `http2.Connection`: paths, messages, status codes.
 
 Why not grpcio's own server: the session's bytes travel inside another gRPC stream, so its server could only be reached
-through a socket, and it hands over messages one by one. For a listing of 20,000 files that took 2.1 s (4 s without
-care); this takes a tenth of it, and leaves no socket, folder or thread behind.
+through a socket, and it hands over messages one by one. A listing of 20,000 files took it 2.1 s (4 s without care);
+here it takes 0.4 s, the walk included, and leaves no socket, folder or thread behind.
 """
 
 from __future__ import annotations

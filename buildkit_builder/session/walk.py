@@ -81,7 +81,8 @@ class Selection:
             patterns, `None` leaves it to them.
         descend: Asked for a folder that `keep` leaves out: whether to look inside nevertheless. By default not.
         symlinks: `"keep"` lists links as links. `"copy-files"` lists a link to a file as a file with the target's
-            content, leaves other links out, and takes hard links for separate files.
+            content, and leaves other links out.
+        hard_links: Whether further names of a file are listed as hard links to its first, or as files of their own.
         empty_dirs: Whether folders in which nothing is listed are listed.
         asked_include: The asking side's patterns of which one must match; none means everything.
         asked_exclude: The asking side's patterns of what it does not want.
@@ -91,6 +92,7 @@ class Selection:
     keep: Keep | None = None
     descend: Callable[[str], bool] | None = None
     symlinks: Symlinks = "keep"
+    hard_links: bool = False
     empty_dirs: bool = True
     asked_include: Sequence[str] = ()
     asked_exclude: Sequence[str] = ()
@@ -295,7 +297,7 @@ class _Walker:
         mode = _go_mode(status.st_mode)
         xattrs = self._xattrs(source)
         if kind == stat.S_IFREG:
-            if status.st_nlink > 1 and not self._copies:
+            if status.st_nlink > 1 and self._selection.hard_links:
                 first = self._first_paths.setdefault((status.st_dev, status.st_ino), path)
                 if first != path:
                     return Entry(path, source, mode, 0, status.st_mtime_ns, first, 0, xattrs)

@@ -83,11 +83,11 @@ class Delivery:
                 shutil.rmtree(parcel.aside.parent, ignore_errors=True)
 
     def _expect(self, index: int, path: Path, *, is_folder: bool) -> None:
-        special = _is_special(path)
-        path = path.absolute() if special else path.resolve()
-        if path in (parcel.path for parcel in self._parcels):
-            raise ConfigError(f"Two exporters of one build write to {path}; give each a place of its own.")
         try:
+            special = _is_special(path)
+            path = path.absolute() if special else path.resolve()
+            if path in (parcel.path for parcel in self._parcels):
+                raise ConfigError(f"Two exporters of one build write to {path}; give each a place of its own.")
             aside = path if special and not is_folder else _beside(path, is_folder=is_folder)
         except OSError as error:
             raise _unwritable(path, error) from error

@@ -7,6 +7,7 @@ questions by asking the daemon. `DockerfileFrontend` hands a Dockerfile to the f
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import Coroutine, Generator, Mapping
@@ -18,9 +19,10 @@ import grpc
 import grpc.aio
 
 from buildkit_builder import llb
-from buildkit_builder.client.gateway import Ref, ResolvedImage, ResolveMode, Result
-from buildkit_builder.errors import BaseImageError
-from buildkit_builder.lower import Environment, Lowered, Question, ReadFile, ResolveImage, lower
+from buildkit_builder.client.gateway import ResolvedImage, ResolveMode
+from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.errors import BaseImageError, CapabilityError
+from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, ReadFile, ResolveImage, lower
 from buildkit_builder.lower.image import Resolved
 from buildkit_builder.plan import Plan
 from buildkit_builder.solve.request import Bridge, CacheEntry
@@ -140,6 +142,8 @@ class _PlatformBuild:
     async def _answer(self, question: Question) -> Any:
         if isinstance(question, ResolveImage):
             return await self.lookups[question.reference]
+        if isinstance(question, BuildLines):
+            return await self._build_lines(question)
         return await self._read(question)
 
     async def _resolve(self, name: str) -> Resolved:
@@ -151,7 +155,9 @@ class _PlatformBuild:
             found = await resolve_image(self.bridge, reference, self.platform, mode, what=what)
             config = llb.ImageConfig.parse(found.config)
             if config.architecture in ("", self.platform.architecture):
-                pinned = llb.ImageReference.parse(found.ref).with_digest(found.digest)
+                pinned = llb.ImageReference.parse(found.ref)
+                # An engine without the containerd image store has no digests for its own images, only ids.
+                pinned = pinned.with_digest(found.digest) if found.digest else pinned
                 resolved = Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
                 self.warming.append(asyncio.ensure_future(self._warm(resolved)))
                 return resolved
@@ -159,6 +165,43 @@ class _PlatformBuild:
             f"{what.capitalize()} `{name}` is there for {config.architecture} and not for {self.platform}. "
             "Choose another base, or take the platform out of the image's `platform`."
         )
+
+    async def _build_lines(self, question: BuildLines) -> Lowered:
+        """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes."""
+        image, environment = question.image, self.frontend.environment
+        text = "\n".join(["FROM base", *question.lines, ""])
+        dockerfile = llb.scratch().file(llb.mkfile("/Dockerfile", text.encode()), name=question.name)
+        config = {_CONFIG_KEY: base64.b64encode(image.config.to_json(self.platform)).decode()}
+        inputs = {
+            "base": image.state,
+            "dockerfile": dockerfile,
+            # Nothing of this machine: lines have no files of their own.
+            "context": llb.scratch().file(llb.mkdir("/context"), name="an empty context"),
+        }
+        definitions = {name: llb.marshal(state, platform=self.platform) for name, state in inputs.items()}
+        for definition in definitions.values():
+            self.bridge.remember(definition)
+        result = await self.bridge.gateway.solve(
+            frontend="dockerfile.v0",
+            frontend_opts={
+                "filename": "Dockerfile",
+                "platform": str(self.platform),
+                "context:base": "input:base",
+                "input-metadata:base": json.dumps(config),
+                "cmdline": "dockerfile.v0",
+                **environment.dockerfile_options(),
+            },
+            frontend_inputs=definitions,
+            cache_imports=_imports(self.frontend.cache_imports),
+        )
+        if result.ref is None or result.ref.graph is None:
+            raise CapabilityError(
+                f"The daemon cannot go on from lines of a Dockerfile ({question.name}): it does not say what its "
+                "frontend made of them. Update it, or write the lines as with_commands and with_env_vars."
+            )
+        self.bridge.remember(result.ref.graph)
+        made = llb.ImageConfig.parse(result.metadata[_CONFIG_KEY])
+        return Lowered(state=llb.from_definition(result.ref.graph), config=made)
 
     async def _warm(self, image: Resolved) -> None:
         """Has the daemon look up an image for its graph while lowering goes on; a failure shows in the graph itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from buildkit_builder import llb
-from buildkit_builder.client.gateway import Ref, Result
+from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.errors import BaseImageError
 from buildkit_builder.solve.frontend import resolve_image
 from buildkit_builder.solve.request import Bridge

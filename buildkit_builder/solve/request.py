@@ -9,7 +9,8 @@ from typing import Protocol
 
 import grpc.aio
 
-from buildkit_builder.client.gateway import Gateway, Result
+from buildkit_builder.client.gateway import Gateway
+from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.llb import Definition
 from buildkit_builder.session.attachable import Attachable

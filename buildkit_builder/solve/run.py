@@ -33,6 +33,7 @@ from buildkit_builder.wire import control_pb2
 _PAINT_SECONDS = 0.1
 # How long the daemon may take to end a solve whose frontend has failed, and to send the last of its status.
 _GRACE_SECONDS = 5.0
+_REFUSED_SECONDS = 0.5
 
 
 async def build(
@@ -76,6 +77,7 @@ class _Build:
     definitions: list[Definition] = field(default_factory=list)
     returning: bool = False
     returned: bool = False
+    heard: bool = False
 
     async def run(self) -> BuildResult:
         control = Control(self.connection.channel)
@@ -83,13 +85,16 @@ class _Build:
         delivery = Delivery(self.request.exporters)
         try:
             session = Session((*self.request.attachables, *delivery.attachables))
-            async with session.open(control), self._watched(control):
-                self.session_id = session.id
-                try:
+            try:
+                async with session.open(control), self._watched(control):
+                    self.session_id = session.id
                     response = await self._solved(control)
-                except BuildKitError as error:
-                    # The session knows better than the daemon why a file could not be sent.
-                    raise session.failure or error from error
+            except grpc.aio.AioRpcError as error:
+                # Told only now that the status has been heard to its end: a step's last words are part of it.
+                raise session.failure or self._translated(error) from error
+            except BuildKitError as error:
+                # The session knows better than the daemon why a file could not be sent.
+                raise session.failure or error from error
             delivery.complete()
         finally:
             # Not before the session is over: until then something may still be written.
@@ -120,8 +125,6 @@ class _Build:
             if not self.returning:
                 raise SolveError("The daemon ended the build before it had been given anything to build.")
             return response
-        except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from error
         finally:
             for task in (frontend, solve):
                 task.cancel()
@@ -135,17 +138,13 @@ class _Build:
         except asyncio.CancelledError:
             raise
         except grpc.aio.AioRpcError as error:
-            translated = self._translated(error)
             await self._return_error(failures.status_of(error))
-            raise translated from error
+            raise
         except BaseException as error:
             await self._return_error(failures.status_for(self.redact(str(error))))
             raise
         self.returning = True
-        try:
-            await self.gateway.return_result(result)
-        except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from error
+        await self.gateway.return_result(result)
         self.returned = True
 
     async def _return_error(self, status: bytes) -> None:
@@ -212,6 +211,10 @@ class _Build:
         except asyncio.CancelledError:
             grace = 0
             raise
+        except (grpc.aio.AioRpcError, BuildKitError):
+            # A request that was refused is no build, and has no status however long one waits.
+            grace = grace if self.heard else _REFUSED_SECONDS
+            raise
         finally:
             await asyncio.wait((follower,), timeout=grace)
             for task in (follower, painter):
@@ -221,6 +224,7 @@ class _Build:
     async def _follow(self, control: Control) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, BuildKitError):
             async for update in control.status(self.ref):
+                self.heard = True
                 self.trace.apply(update, time.time())
                 self.display.update(update)
 

@@ -15,7 +15,7 @@ import hello
 
 from buildkit_builder import config, image_build, llb
 from buildkit_builder.client.connection import connect
-from buildkit_builder.client.gateway import Ref, Result
+from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.config import Settings
 from buildkit_builder.progress.display import open_screen
 from buildkit_builder.solve import BuildRequest, build

@@ -20,7 +20,8 @@ from buildkit_builder.client.connection import Connection, connect
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import TLS, Endpoint
 from buildkit_builder.client.failures import VertexDescription, status_of, translate
-from buildkit_builder.client.gateway import Gateway, Pong, Ref, Result
+from buildkit_builder.client.gateway import Gateway, Pong
+from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.errors import BaseImageError, EndpointError, RegistryError, StepFailedError
 from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine

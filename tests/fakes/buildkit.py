@@ -394,31 +394,37 @@ class FakeBuildKit:
     async def _session(self, requests: AsyncIterator[control_pb2.BytesMessage], context: Context) -> Any:
         metadata = tuple((key, value) for key, value in context.invocation_metadata())
         name = str(dict(metadata)[SESSION_ID])
-        path = os.path.join(self._folder, f"session-{len(self.session_metadata)}")
-        accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
-        accepted = asyncio.get_running_loop().create_future()
-        server = await asyncio.start_unix_server(lambda reader, writer: accepted.set_result((reader, writer)), path)
-        channel = grpc.aio.insecure_channel(f"unix:{path}", options=(("grpc.max_receive_message_length", -1),))
-        channel.get_state(try_to_connect=True)
-        reader, writer = await accepted
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        path = os.path.join(self._folder, f"session-{len(self._session_ends)}")
         self._session_ends.append(ended)
-        async with self._changed:
-            self.session_metadata[name] = metadata
-            self.sessions[name] = channel
-            self._changed.notify_all()
-        inward = asyncio.ensure_future(_pour(requests, writer))
+        accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = loop.create_future()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if accepted.done():
+                writer.transport.abort()
+            else:
+                accepted.set_result((reader, writer))
+
+        server = await asyncio.start_unix_server(connected, path)
+        inward: asyncio.Future[None] | None = None
+        # A session may be gone again at any moment of this.
         try:
+            channel = grpc.aio.insecure_channel(f"unix:{path}", options=(("grpc.max_receive_message_length", -1),))
+            channel.get_state(try_to_connect=True)
+            async with self._changed:
+                self.session_metadata[name] = metadata
+                self.sessions[name] = channel
+                self._changed.notify_all()
+            reader, writer = await asyncio.shield(accepted)
+            inward = asyncio.ensure_future(_pour(requests, writer))
             while data := await reader.read(32 * 1024):
                 yield control_pb2.BytesMessage(data=data)
         finally:
-            inward.cancel()
-            await asyncio.gather(inward, return_exceptions=True)
-            server.close()
-            writer.transport.abort()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
-            ended.set_result(None)
+            # In a task of its own: this generator may be ended in the middle of it as well.
+            closing = asyncio.ensure_future(_close(server, accepted, inward))
+            closing.add_done_callback(lambda _: ended.set_result(None))
+            await asyncio.shield(closing)
 
     async def until_session(self, name: str) -> grpc.aio.Channel:
         """Wait for a session to attach."""
@@ -498,6 +504,22 @@ class FakeBuildKit:
         platforms = [ops_pb2.Platform(OS=os_, Architecture=architecture) for os_, architecture in self.platforms]
         version = worker_pb2.BuildkitVersion(version=self.version)
         return worker_pb2.WorkerRecord(ID="worker", Labels=self.labels, platforms=platforms, BuildkitVersion=version)
+
+
+async def _close(
+    server: asyncio.Server,
+    accepted: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+    inward: asyncio.Future[None] | None,
+) -> None:
+    if inward is not None:
+        inward.cancel()
+        await asyncio.gather(inward, return_exceptions=True)
+    # The connection may be on its way, and would be left open.
+    _, writer = await accepted
+    server.close()
+    writer.transport.abort()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def _pour(messages: AsyncIterator[control_pb2.BytesMessage], writer: asyncio.StreamWriter) -> None:

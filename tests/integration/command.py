@@ -51,20 +51,24 @@ def run(*words: str, folder: Path, **variables: str) -> Finished:
     return Finished(code=done.returncode, output=done.stdout)
 
 
-def write_project(folder: Path, *, image: str, config: Mapping[str, str] | None = None, rest: str = "") -> None:
+def write_project(
+    folder: Path, *, image: str, config: Mapping[str, str] | None = None, builder: str = "local", rest: str = ""
+) -> None:
     """Writes what a user of Flyte has: `config.yaml`, and `app.py` with the environment `env`.
 
     Args:
         folder: Where to.
         image: The Python expression of the image.
         config: Lines of the config's section `image`, by key.
+        builder: The config's `image.builder`; empty for none.
         rest: More lines of `app.py`.
     """
-    section = "".join(f"  {key}: {value}\n" for key, value in (config or {}).items())
+    lines = {**({"builder": builder} if builder else {}), **(config or {})}
+    section = "".join(f"  {key}: {value}\n" for key, value in lines.items())
     (folder / "config.yaml").write_text(
-        "admin:\n  endpoint: dns:///flyte.example.com\n"
-        f"task:\n  org: o\n  project: p\n  domain: d\nimage:\n  builder: local\n{section}"
+        f"admin:\n  endpoint: dns:///flyte.example.com\ntask:\n  org: o\n  project: p\n  domain: d\nimage:\n{section}"
     )
     (folder / "app.py").write_text(
-        f"from pathlib import Path\n\nimport flyte\n\nimage = {image}\nenv = flyte.TaskEnvironment(name='app', image=image)\n{rest}"
+        "from pathlib import Path\n\nimport flyte\n\n"
+        f"image = {image}\nenv = flyte.TaskEnvironment(name='app', image=image)\n{rest}"
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,34 @@ from flyte import Image
 from buildkit_builder.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.registry import PulledImage, pull
+from tests.integration.servers import USER, PrivateRegistry, auth, private_registry
 
 Build = Callable[[Image], Awaitable[PulledImage]]
 
 BASE = "python:3.11-slim-bookworm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Private:
+    """A registry that asks for a password, an image for it, and the Docker config with what the user knows of it."""
+
+    registry: PrivateRegistry
+    image: Image
+    folder: Path
+
+    def config(self, **content: object) -> None:
+        """Writes Docker's config.json, as `docker login` would."""
+        (self.folder / "config.json").write_text(json.dumps(content))
+
+    def auths(self, password: str) -> None:
+        """Writes a config with a password in it."""
+        self.config(auths={self.registry.address: {"auth": auth(USER, password)}})
+
+    def helper(self, answer: str, *, code: int = 0) -> None:
+        """Puts the credential helper `test` on the PATH, which answers every question alike."""
+        program = self.folder / "docker-credential-test"
+        program.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{answer}'\nexit {code}\n")
+        program.chmod(0o755)
 
 
 @pytest.fixture
@@ -62,3 +89,22 @@ def build(user: Path) -> Build:
         return pull(result.uri)
 
     return built
+
+
+@pytest.fixture(scope="module")
+def private_server(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateRegistry]:
+    """A registry that asks for a password."""
+    assert engine.registry_bin is not None
+    with private_registry(engine.registry_bin, tmp_path_factory.mktemp("private") / "registry") as started:
+        yield started
+
+
+@pytest.fixture
+def private(private_server: PrivateRegistry, base: Image, user: Path, monkeypatch: pytest.MonkeyPatch) -> Private:
+    """The registry, and a user without any credentials."""
+    folder = user / "docker"
+    folder.mkdir()
+    monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    image = base.clone(registry=private_server.address).with_env_vars({"PRIVATE": "1"})
+    return Private(registry=private_server, image=image, folder=folder)

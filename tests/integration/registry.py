@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import io
+import gzip
+import hashlib
 import json
+import shutil
 import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-CONTENT_MAX = 1 << 20
 ACCEPT = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -22,27 +25,74 @@ ACCEPT = ", ".join(
         "docker.distribution.manifest.v2",
     )
 )
+_OPAQUE = ".wh..wh..opq"
+_XATTR = "SCHILY.xattr."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A file of an image, whatever layer it came from; its content up to `CONTENT_MAX`."""
+    """A file of an image, whatever layer it came from.
+
+    Attributes:
+        kind: `file`, `folder`, `link` or `other`; in a layer also `same`: a further name of what is at `link`.
+        link: Where a symbolic link leads, or the numbers of a device.
+        size: Bytes of a file.
+        digest: The content's SHA-256; empty for what is no file.
+        xattrs: Extended attributes, by name.
+    """
 
     kind: str
     mode: int
     uid: int
     gid: int
     link: str = ""
-    content: bytes = b""
+    size: int = 0
+    digest: str = ""
+    xattrs: tuple[tuple[str, str], ...] = ()
+    archive: Path | None = field(default=None, compare=False, repr=False)
+    offset: int = field(default=0, compare=False, repr=False)
+
+    @property
+    def content(self) -> bytes:
+        """A file's bytes, read when they are asked for."""
+        if self.archive is None:
+            return b""
+        with self.archive.open("rb") as archive:
+            archive.seek(self.offset)
+            return archive.read(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one layer does: entries it adds, by path, and paths it takes away."""
+    """What one layer does: entries it adds, by path, and paths it takes away.
+
+    Attributes:
+        gone: Paths of lower layers that are no more, with all below them.
+        emptied: Folders of which nothing that lower layers put there is left.
+    """
 
     digest: str
     entries: Mapping[str, Entry] = field(repr=False)
-    gone: tuple[str, ...]
+    gone: frozenset[str]
+    emptied: frozenset[str] = frozenset()
+
+    def over(self, files: dict[str, Entry]) -> dict[str, Entry]:
+        """The files of lower layers with this one on top."""
+        kept = dict(files)
+        # What was a folder and is something else now takes with it what was in it.
+        replaced = {
+            path
+            for path, entry in self.entries.items()
+            if entry.kind != "folder" and path in files and files[path].kind == "folder"
+        }
+        emptied = self.emptied | replaced
+        if self.gone or emptied:
+            for path in files:
+                if path in self.gone or any(parent in self.gone or parent in emptied for parent in _parents(path)):
+                    del kept[path]
+        for path, entry in self.entries.items():
+            kept[path] = files[entry.link] if entry.kind == "same" else entry
+        return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,41 +112,83 @@ class PulledImage:
         """The files that a container of it would see, by path without a leading slash."""
         files: dict[str, Entry] = {}
         for layer in self.layers:
-            replaced = {path for path, entry in layer.entries.items() if entry.kind != "folder"}
-            for path in list(files):
-                parents = {path[:end] for end, char in enumerate(path) if char == "/"} | {path}
-                if parents & set(layer.gone) or (parents - {path}) & replaced:
-                    del files[path]
-            files |= layer.entries
+            files = layer.over(files)
         return {path: entry for path, entry in files.items() if path.startswith(below)}
 
 
-@lru_cache(maxsize=64)
+def _parents(path: str) -> list[str]:
+    return [path[:end] for end, char in enumerate(path) if char == "/"]
+
+
+@lru_cache(maxsize=1)
+def _blobs() -> tempfile.TemporaryDirectory[str]:
+    """Where unpacked layers lie until the process ends."""
+    return tempfile.TemporaryDirectory(prefix="pulled-")
+
+
+@lru_cache(maxsize=256)
 def _layer(registry: str, name: str, digest: str) -> Layer:
     """A layer, fetched and read once: the tests' images share their bases."""
-    blob = _get(registry, f"{name}/blobs/{digest}")[0]
+    path = Path(_blobs().name) / digest.replace(":", "-")
+    request = urllib.request.Request(f"http://{registry}/v2/{name}/blobs/{digest}")
+    with urllib.request.urlopen(request, timeout=60) as answer, path.open("wb") as archive:
+        zipped = answer.peek(2)[:2] == b"\x1f\x8b"
+        shutil.copyfileobj(gzip.GzipFile(fileobj=answer) if zipped else answer, archive, 1 << 20)
     entries: dict[str, Entry] = {}
-    gone = []
-    with tarfile.open(fileobj=io.BytesIO(blob)) as archive:
-        for member in archive:
-            path = member.name.removeprefix("./").strip("/")
-            folder, _, base = path.rpartition("/")
-            if base.startswith(".wh."):
-                gone.append("/".join(filter(None, (folder, base.removeprefix(".wh.")))))
+    gone, emptied = set(), set()
+    with tarfile.open(path) as archive_:
+        for member in archive_:
+            where = _clean(member.name)
+            folder, _, base = where.rpartition("/")
+            if base == _OPAQUE:
+                emptied.add(folder)
+            elif base.startswith(".wh."):
+                gone.add("/".join(filter(None, (folder, base.removeprefix(".wh.")))))
             elif member.islnk():
-                entries[path] = entries[member.linkname.removeprefix("./").strip("/")]
-            elif path:
-                entries[path] = _entry(archive, member)
-    return Layer(digest=digest, entries=entries, gone=tuple(gone))
+                target = _clean(member.linkname)
+                # A name of a file that a lower layer has is resolved when the layers are put on each other.
+                entries[where] = entries.get(target, Entry(kind="same", mode=0, uid=0, gid=0, link=target))
+            elif where:
+                entries[where] = _entry(archive_, member, path)
+    return Layer(digest=digest, entries=entries, gone=frozenset(gone), emptied=frozenset(emptied))
 
 
-def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+def _clean(name: str) -> str:
+    return name.removeprefix("./").strip("/")
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Entry:
     kind = "folder" if member.isdir() else "link" if member.issym() else "file" if member.isreg() else "other"
-    reader = archive.extractfile(member) if kind == "file" and member.size <= CONTENT_MAX else None
+    link = member.linkname if kind == "link" else ""
+    if kind == "other":
+        link = f"{member.type!r} {member.devmajor},{member.devminor}"
     return Entry(
-        kind=kind, mode=member.mode & 0o7777, uid=member.uid, gid=member.gid, link=member.linkname,
-        content=reader.read() if reader else b"",
-    )  # fmt: skip
+        kind=kind,
+        mode=member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        link=link,
+        size=member.size,
+        digest=_sha256(archive, member) if kind == "file" else "",
+        xattrs=tuple(
+            sorted(
+                (key.removeprefix(_XATTR), str(value))
+                for key, value in member.pax_headers.items()
+                if key.startswith(_XATTR)
+            )
+        ),
+        archive=path if kind == "file" else None,
+        offset=member.offset_data,
+    )
+
+
+def _sha256(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    reader = archive.extractfile(member)
+    assert reader is not None
+    digest = hashlib.sha256()
+    while block := reader.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _get(registry: str, path: str) -> tuple[bytes, str]:

@@ -50,7 +50,10 @@ class Dockerfile:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(content)
         return Image.from_dockerfile(
-            self.folder / called, registry=self.registry, name=self.name, platform=platform  # type: ignore[arg-type]
+            self.folder / called,
+            registry=self.registry,
+            name=self.name,
+            platform=platform,  # type: ignore[arg-type]
         )
 
 
@@ -128,7 +131,7 @@ async def test_secrets(
 
 async def test_ssh(dockerfile: Dockerfile, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that mounts an agent asks the agent that the extra arguments name, and gets its answer."""
-    socket = Path(f"/tmp/agent-{dockerfile.name[-8:]}")  # noqa: S108 - sockets want short paths
+    socket = Path(f"/tmp/agent-{dockerfile.name[-8:]}")  # sockets want short paths
     answer = b"\x0c" + struct.pack(">I", 0)  # SSH_AGENT_IDENTITIES_ANSWER: no keys
     asked = []
 
@@ -276,9 +279,7 @@ async def test_foreign_base(dockerfile: Dockerfile, engine: Engine, docker: str)
 
 async def test_failing_step_names_its_line(dockerfile: Dockerfile) -> None:
     """A step that fails is told with its line, its exit code and its last words."""
-    said = await failure(
-        dockerfile.image(f"FROM {DEBIAN}\n\nRUN true\nRUN echo its last words >&2; exit 3\n")
-    )
+    said = await failure(dockerfile.image(f"FROM {DEBIAN}\n\nRUN true\nRUN echo its last words >&2; exit 3\n"))
 
     assert "Dockerfile:4" in said
     assert "exit code 3" in said
@@ -310,9 +311,7 @@ async def test_missing_base(dockerfile: Dockerfile) -> None:
 
 async def test_required_secret(dockerfile: Dockerfile) -> None:
     """A secret that a step requires and nobody gives is told by its name."""
-    said = await failure(
-        dockerfile.image(f"FROM {DEBIAN}\nRUN --mount=type=secret,id=absent,required=true true\n")
-    )
+    said = await failure(dockerfile.image(f"FROM {DEBIAN}\nRUN --mount=type=secret,id=absent,required=true true\n"))
 
     assert "absent" in said
 

@@ -82,9 +82,7 @@ def tree() -> llb.State:
 
 async def export(connection: Connection, state: llb.State, *exporters: Exporter) -> BuildResult:
     """Builds a graph, and has it exported."""
-    request = BuildRequest(
-        title="test", frontend=GraphFrontend(state=state, platform=PLATFORM), exporters=exporters
-    )
+    request = BuildRequest(title="test", frontend=GraphFrontend(state=state, platform=PLATFORM), exporters=exporters)
     screen = open_screen("quiet", sys.stderr, environ={}, clock=time.monotonic)
     return await build(connection, request, screen.display())
 
@@ -101,9 +99,7 @@ async def export(connection: Connection, state: llb.State, *exporters: Exporter)
     ],
     ids=lambda value: value.type if isinstance(value, Compression) else "",
 )
-async def test_compression(
-    connection: Connection, reference: str, compression: Compression, media_type: str
-) -> None:
+async def test_compression(connection: Connection, reference: str, compression: Compression, media_type: str) -> None:
     """Layers are packed as asked for, and their media types say so.
 
     Not estargz, which some engines die of: that of Docker 28.5.2+dfsg4 panics in its `gzipFooterBytes`.
@@ -168,9 +164,7 @@ async def test_annotated(connection: Connection, reference: str) -> None:
     assert {"org.example.a": "b = c"} == manifest(reference)[0]["annotations"]
 
 
-async def test_settings(
-    base: Image, build: Build, user: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_settings(base: Image, build: Build, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of a user decide how a Flyte image is packed."""
     monkeypatch.setenv("FLYTE_BUILDKIT_COMPRESSION", "uncompressed")
     monkeypatch.setenv("FLYTE_BUILDKIT_OCI_MEDIA_TYPES", "false")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import subprocess
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from flyte.errors import ImageBuildError
 
 from buildkit_builder import llb
 from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import Connection, connect
+from buildkit_builder.client.connection import connect
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.errors import StepFailedError
@@ -35,7 +37,7 @@ PRINT = (
     f"echo the token is $TOKEN; cat {MOUNT} >&2; "
     "printf %s $(echo $TOKEN | cut -c 1-20); sleep 0.2; echo $TOKEN | cut -c 21-"
 )
-SECRETS = ["TOKEN", Secret(key="key", group="team", mount=Path(MOUNT))]
+SECRETS: list[str | Secret] = ["TOKEN", Secret(key="key", group="team", mount=Path(MOUNT))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,34 +88,29 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[llb.Definition]:
     return made
 
 
-@pytest.fixture
-async def connection(engine: Engine) -> AsyncIterator[Connection]:
-    """A connection to the daemon of our own."""
-    async with await connect(Endpoint(address=engine.docker_host, kind="docker")) as opened:
-        yield opened
+async def remembered(engine: Engine) -> tuple[dict[str, str], list[object]]:
+    """What the daemon remembers of builds that are over, by their ref, and what it says of its cache."""
+    async with await connect(Endpoint(address=engine.docker_host, kind="docker")) as connection:
+        call = connection.channel.unary_stream(
+            services.CONTROL_LISTEN_BUILD_HISTORY,
+            request_serializer=control_pb2.BuildHistoryRequest.SerializeToString,
+            response_deserializer=control_pb2.BuildHistoryEvent.FromString,
+        )
+        events = [event async for event in call(control_pb2.BuildHistoryRequest(EarlyExit=True))]
+        cache = await Control(connection.channel).disk_usage()
+    return {event.record.Ref: str(event) for event in events}, list(cache)
 
 
-async def history(connection: Connection) -> dict[str, str]:
-    """What the daemon remembers of builds that are over, by their ref."""
-    call = connection.channel.unary_stream(
-        services.CONTROL_LISTEN_BUILD_HISTORY,
-        request_serializer=control_pb2.BuildHistoryRequest.SerializeToString,
-        response_deserializer=control_pb2.BuildHistoryEvent.FromString,
+def written_since(marker: Path, folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """The files below a folder that changed after another file did, and what they hold."""
+    found = subprocess.run(
+        ["find", str(folder), "-xdev", "-type", "f", "-cnewer", str(marker), "-print0"],
+        capture_output=True,
+        check=False,
     )
-    return {event.record.Ref: str(event) async for event in call(control_pb2.BuildHistoryRequest(EarlyExit=True))}
-
-
-def written_since(moment: float, *folders: Path) -> Iterator[Path]:
-    """The files below folders that were changed at a moment or later."""
-    for folder in folders:
-        for root, _, files in os.walk(folder):
-            for name in files:
-                path = Path(root) / name
-                try:
-                    if path.lstat().st_ctime >= moment and path.is_file() and not path.is_symlink():
-                        yield path
-                except FileNotFoundError:
-                    continue  # the daemon is at work
+    for path in map(os.fsdecode, filter(None, found.stdout.split(b"\0"))):
+        with contextlib.suppress(FileNotFoundError):  # the daemon is at work
+            yield Path(path), Path(path).read_bytes()
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -159,27 +156,27 @@ async def test_image_graph_and_logs(
 
 
 async def test_disks_of_daemon_and_registry(
-    base: Image, build: Build, hidden: Hidden, engine: Engine, connection: Connection
+    base: Image, build: Build, hidden: Hidden, engine: Engine, tmp_path: Path
 ) -> None:
     """Nothing of it is on the disks of daemon and registry, in the daemon's log, its history or its cache's names."""
-    marker = Path(engine.environ["BUILDKIT_BUILDER_ENGINE_DIR"]) / "tmp" / uuid.uuid4().hex
+    marker = tmp_path / "marker"
     marker.touch()
-    moment = marker.lstat().st_ctime
-    before = await history(connection)
+    before, _ = await remembered(engine)
     shown = f"shown-{uuid.uuid4().hex}"
     await build(base.with_commands([f"echo {shown} | tr a-z A-Z"]))
 
     await build(leaking(base))
 
-    found = {path: path.read_bytes() for path in written_since(moment, marker.parent.parent)}
+    found = dict(written_since(marker, Path(engine.environ["BUILDKIT_BUILDER_ENGINE_DIR"])))
     assert [] == [path for path, content in found.items() if hidden.in_bytes(content)]
-    # That the search finds what there is to find: the other build's log is there.
+    # That the search finds what there is to find: the log of the build without secrets is there.
     assert [] != [path for path, content in found.items() if shown.upper().encode() in content]
-    new = {ref: record for ref, record in (await history(connection)).items() if ref not in before}
-    assert new
-    assert [] == hidden.in_text(*new.values())
-    assert [] == hidden.in_text(*await Control(connection.channel).disk_usage())
-    marker.unlink()
+    after, cache = await remembered(engine)
+    new = [record for ref, record in after.items() if ref not in before]
+    assert [] != new
+    assert [] == hidden.in_text(*new)
+    assert any("with_commands" in str(record) or shown in str(record) for record in cache)
+    assert [] == hidden.in_text(*cache)
 
 
 @pytest.mark.usefixtures("user")

@@ -21,6 +21,7 @@ from buildkit_builder.spec import (
     EnvLayer,
     LabelsLayer,
     Layer,
+    LocalFiles,
     PipLayer,
     PipOptions,
     RequirementsLayer,
@@ -43,8 +44,10 @@ from tests.lower.driver import (
     spec,
 )
 
-FOLDER = CopyLayer(kind="folder", source=Path("/work/src"), destination="./src")
-FILE = CopyLayer(kind="file", source=Path("/work/a.py"), destination=".")
+FOLDER = CopyLayer(
+    files=LocalFiles(kind="folder", root=Path("/work/src")), destination="./src", origin="with_source_folder"
+)
+FILE = CopyLayer(files=LocalFiles(kind="file", root=Path("/work/a.py")), destination=".", origin="with_source_file")
 TOKEN = SecretRef(id="flyte/TOKEN", variable="TOKEN", source_variable="TOKEN", source_file="/etc/secrets/TOKEN")
 COMMAND = CommandsLayer(commands=("true",))
 NVIDIA = "/usr/local/nvidia/bin:/usr/local/cuda/bin"

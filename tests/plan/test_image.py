@@ -32,6 +32,7 @@ from buildkit_builder.spec import (
     ImageSpec,
     LabelsLayer,
     Layer,
+    LocalFiles,
     PipLayer,
     PipOptions,
     RequirementsLayer,
@@ -152,8 +153,14 @@ def test_a_typical_image() -> None:
             AptLayer(packages=("git", "curl")),
             PipLayer(packages=("numpy<3", "torch"), options=options, secrets=(TOKEN,)),
             RequirementsLayer(file=Path("/work/requirements.txt"), content=b"httpx\n"),
-            CopyLayer(kind="folder", source=Path("/work/src"), destination="./src"),
-            CopyLayer(kind="file", source=Path("/work/src/a.py"), destination="."),
+            CopyLayer(
+                files=LocalFiles(kind="folder", root=Path("/work/src")),
+                destination="./src",
+                origin="with_source_folder",
+            ),
+            CopyLayer(
+                files=LocalFiles(kind="file", root=Path("/work/src/a.py")), destination=".", origin="with_source_file"
+            ),
             creates_user=True,
         )
     )
@@ -193,8 +200,16 @@ def test_the_images_that_are_needed_are_each_named_once() -> None:
         (CommandsLayer(commands=("set -e\n\n  echo \t'a b'\n",)), "with_commands set -e echo 'a b'"),
         (CommandsLayer(commands=("",)), "with_commands"),
         (WorkdirLayer(path="/a\nb"), "with_workdir /a b"),
-        (CopyLayer(kind="file", source=Path("/a/b c.py"), destination="/x/"), "with_source_file b c.py → /x/"),
-        (CopyLayer(kind="folder", source=Path("/"), destination="/x"), "with_source_folder → /x"),
+        (
+            CopyLayer(
+                files=LocalFiles(kind="file", root=Path("/a/b c.py")), destination="/x/", origin="with_source_file"
+            ),
+            "with_source_file b c.py → /x/",
+        ),
+        (
+            CopyLayer(files=LocalFiles(kind="folder", root=Path("/")), destination="/x", origin="with_source_folder"),
+            "with_source_folder → /x",
+        ),
     ],
 )
 def test_steps_are_named_in_the_users_words(layer: Layer, name: str) -> None:
@@ -304,13 +319,19 @@ def sources(*layers: Layer) -> tuple[LocalSource, ...]:
     return plan(spec(*layers)).sources
 
 
-FOLDER = CopyLayer(kind="folder", source=Path("/work/src"), destination="./src", ignore=("*.pyc",))
+FOLDER = CopyLayer(
+    files=LocalFiles(kind="folder", root=Path("/work/src"), ignore=("*.pyc",)),
+    destination="./src",
+    origin="with_source_folder",
+)
 
 
 def test_a_source_keeps_its_name_whatever_else_is_in_the_image() -> None:
     """The daemon files its copy of a folder under the name, so adding a layer must not send everything again."""
     [alone] = sources(FOLDER)
-    other = CopyLayer(kind="file", source=Path("/work/a.py"), destination=".")
+    other = CopyLayer(
+        files=LocalFiles(kind="file", root=Path("/work/a.py")), destination=".", origin="with_source_file"
+    )
     among = sources(other, AptLayer(packages=("git",)), FOLDER)
 
     assert alone == among[1]
@@ -347,7 +368,12 @@ def test_what_differs_in_any_way_is_another_source(other: CopyLayer) -> None:
 
 def test_what_is_copied_of_a_source() -> None:
     """A folder's contents, or the one file."""
-    folder, file = user_steps(FOLDER, CopyLayer(kind="file", source=Path("/work/a b.py"), destination="/x"))
+    folder, file = user_steps(
+        FOLDER,
+        CopyLayer(
+            files=LocalFiles(kind="file", root=Path("/work/a b.py")), destination="/x", origin="with_source_file"
+        ),
+    )
 
     assert "/" == folder.path
     assert "/a b.py" == file.path

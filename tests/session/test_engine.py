@@ -120,7 +120,7 @@ def tree(tmp_path: Path) -> Path:
 async def test_a_tree_goes_there_and_back(control: Control, tree: Path, tmp_path: Path) -> None:
     """What a local source sends and a local export brings back is the same, times and hard links included."""
     out = tmp_path / "out"
-    session = Session([FileSync([LocalDirectory("src", tree)]), FileReceiver({0: Directory(out)})])
+    session = Session([FileSync([LocalDirectory("src", tree, hard_links=True)]), FileReceiver({0: Directory(out)})])
     await solve(control, session, source(), "local")
 
     assert contents(tree) == contents(out)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -72,14 +73,28 @@ async def test_numbers_count_every_entry(tmp_path: Path) -> None:
     assert {"z": b"two"} == tree.contents
 
 
-async def test_hard_links_and_sockets(tmp_path: Path) -> None:
-    """A hard link names its first path; what is not a regular file has nothing to ask for."""
+async def test_hard_links(tmp_path: Path) -> None:
+    """Further names of a file are sent as files, or on demand as links that have no content."""
     write_tree(tmp_path, {"a": b"content"})
     os.link(tmp_path / "a", tmp_path / "b")
+    separate = await pull(LocalDirectory("src", tmp_path))
+    linked = await pull(LocalDirectory("src", tmp_path, hard_links=True))
+
+    assert {"a": b"content", "b": b"content"} == separate.contents
+    assert ("a", 0) == (linked.stat("b").linkname, linked.stat("b").size)
+    assert {"a": b"content"} == linked.contents
+
+
+async def test_sockets(tmp_path: Path) -> None:
+    """A socket is sent as a file of no bytes, as the daemon takes it for one."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(tmp_path)  # the path of a socket is short
+        listener.bind("socket")
+        os.chdir(here)
     tree = await pull(LocalDirectory("src", tmp_path))
 
-    assert ("a", 0) == (tree.stat("b").linkname, tree.stat("b").size)
-    assert {"a": b"content"} == tree.contents
+    assert {"socket": b""} == tree.contents
 
 
 async def test_the_daemons_patterns(tmp_path: Path) -> None:

@@ -1,0 +1,11 @@
+"""Reads a `flyte.Image` into a spec: the only room that knows the private names of Flyte's image.
+
+Written for flyte 2.12.1. Reading touches the files that the image names (is it there, what does it say) and nothing
+else; whatever is wrong is one `ImageError` before any connection is made.
+"""
+
+from __future__ import annotations
+
+from buildkit_builder.flyte_image.image import KNOWN_FLYTE, default_uv_image, keeps, needs_building, read
+
+__all__ = ["KNOWN_FLYTE", "default_uv_image", "keeps", "needs_building", "read"]

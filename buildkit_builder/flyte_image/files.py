@@ -1,0 +1,36 @@
+"""Files of this machine that an image names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from buildkit_builder.errors import MissingSourceError
+
+
+def local_file(path: Path, layer: str) -> Path:
+    """The absolute path of a file that a layer names.
+
+    Raises:
+        MissingSourceError: There is no such file; says which layer names it.
+    """
+    try:
+        is_file, exists = path.is_file(), path.exists()
+    except OSError as error:
+        raise MissingSourceError(f"{layer}: `{path.absolute()}` cannot be looked at: {error.strerror}.") from error
+    if not exists:
+        raise MissingSourceError(f"{layer}: the file `{path.absolute()}` does not exist.")
+    if not is_file:
+        raise MissingSourceError(f"{layer}: `{path.absolute()}` is not a file.")
+    return path.absolute()
+
+
+def local_folder(path: Path, layer: str) -> Path:
+    """The absolute path of a folder that a layer names.
+
+    Raises:
+        MissingSourceError: There is no such folder; says which layer names it.
+    """
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise MissingSourceError(f"{layer}: `{path.absolute()}` {what}.")
+    return path.absolute()

@@ -1,0 +1,112 @@
+"""An image as a whole: base, platforms, name, and its layers in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flyte import Image
+from flyte import _image as flyte_layers
+from flyte.errors import ImageBuildError
+
+from buildkit_builder.errors import ImageError, MissingSourceError
+from buildkit_builder.flyte_image.files import local_file
+from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
+from buildkit_builder.flyte_image.secrets import secret_ref
+from buildkit_builder.spec import DockerfileSpec, ImageSpec
+
+__all__ = ["KNOWN_FLYTE", "default_uv_image", "keeps", "needs_building", "read"]
+
+
+def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...] = ()) -> ImageSpec | DockerfileSpec:
+    """Turns an image into a spec.
+
+    Args:
+        image: The image, its registry and name already settled by Flyte.
+        uv_image: Where `uv` comes from; Flyte's own choice when not given.
+        platforms: Of the image's platforms, the ones to build; all when empty.
+
+    Raises:
+        UnsupportedLayerError: A layer is of a kind that is not built yet; names it.
+        MissingSourceError: A file or folder named by a layer is not there.
+        ImageError: Anything else that is wrong with the image.
+    """
+    wanted = tuple(platform for platform in image.platform if not platforms or platform in platforms)
+    if not wanted:
+        raise ImageError(
+            f"The image is for {', '.join(image.platform)}, and `image.buildkit.platforms` leaves only "
+            f"{', '.join(platforms)} to build. Name one platform in both."
+        )
+    if image.dockerfile is not None:
+        dockerfile = local_file(image.dockerfile, "from_dockerfile")
+        return DockerfileSpec(
+            reference=_reference(image),
+            push=bool(image.registry),
+            dockerfile=dockerfile,
+            platforms=wanted,
+            registry_secret=secret_ref(image._image_registry_secret) if image._image_registry_secret else None,
+        )
+    if not image.base_image:
+        raise ImageError(
+            f"The image `{image.name}` has no base: name one with `from_base`, or, for `from_ref_name`, "
+            "under `image.image_refs` of the config."
+        )
+    ignore = _ignore_patterns(image)
+    layers = [read for layer in image._layers for read in read_layer(layer, ignore)]
+    return ImageSpec(
+        reference=_reference(image),
+        push=bool(image.registry),
+        base=image.base_image,
+        platforms=wanted,
+        python_version=image.python_version,
+        layers=tuple(layers),
+        creates_user=any(
+            isinstance(layer, flyte_layers.Commands) and flyte_layers._CREATE_FLYTE_USER_CMD in layer.commands
+            for layer in image._layers
+        ),
+        uv_image=uv_image or default_uv_image(),
+        registry_secret=secret_ref(image._image_registry_secret) if image._image_registry_secret else None,
+    )
+
+
+def _reference(image: Image) -> str:
+    """The image's name. Its tag is a digest of every layer and file, so this comes after those have been checked."""
+    try:
+        return image.uri
+    except (ImageBuildError, OSError, ValueError) as error:
+        raise ImageError(f"The image `{image.name}` has no name to be pushed under: {error}") from error
+
+
+def needs_building(image: Image) -> bool:
+    """Whether there is anything to build: an image that nothing was added to is the one it names."""
+    return image._is_cloned
+
+
+def default_uv_image() -> str:
+    """The image that Flyte's own builder takes `uv` from, read from its template so that the two never differ."""
+    from flyte._internal.imagebuild import docker_builder
+
+    for line in docker_builder.DOCKER_FILE_UV_BASE_TEMPLATE.template.splitlines():
+        words = line.split()
+        if words[:1] == ["FROM"] and words[2:] == ["AS", "uv"]:
+            return words[1]
+    raise ImageError("This version of flyte names no uv image: set `image.buildkit.uv_image` in the config.")
+
+
+def keeps(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a file of a folder, by its relative path, goes into the image: by the rules of Flyte's own builder."""
+    from flyte._internal.imagebuild import docker
+
+    matcher: Any = docker.PatternMatcher(list(patterns))  # type: ignore[no-untyped-call]
+    return lambda path: not matcher.matches(path)
+
+
+def _ignore_patterns(image: Image) -> tuple[str, ...]:
+    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder."""
+    from flyte._internal.imagebuild.utils import get_and_list_dockerignore
+
+    for layer in image._layers:
+        if isinstance(layer, flyte_layers.DockerIgnore) and not Path(layer.path).is_file():
+            raise MissingSourceError(f"with_dockerignore: the file `{Path(layer.path).absolute()}` does not exist.")
+    return tuple(get_and_list_dockerignore(image))
