@@ -50,7 +50,8 @@ def deactivate() -> None:
     module: Any = sys.modules.get(_CHOOSER)
     originals = getattr(module.ImageBuildEngine._get_builder, _MARK, None) if module is not None else None
     if originals is not None:
-        module.ImageBuildEngine._get_builder, module._builds_locally = originals
+        engine = module.ImageBuildEngine
+        engine._get_builder, module._builds_locally, engine.image_exists = originals
 
 
 class _WhenLoaded(MetaPathFinder):
@@ -79,6 +80,7 @@ def _replace(image_builder: Any) -> None:
     if hasattr(engine._get_builder, _MARK):
         return
     choose_own, builds_locally = engine._get_builder, image_builder._builds_locally
+    exists = engine.image_exists
 
     def _get_builder(cls: type, builder: Any = "local") -> Any:
         name = builder or "local"
@@ -94,8 +96,19 @@ def _replace(image_builder: Any) -> None:
         """Images of these builders get a registry to push to, or the error that there is none, from Flyte itself."""
         return str(builder) in (*_OURS, _FLYTES_OWN) or builds_locally(builder)
 
-    setattr(_get_builder, _MARK, (engine.__dict__["_get_builder"], builds_locally))
+    async def image_exists(image: Any) -> str | None:
+        from buildkit_builder.checker import asked_for
+
+        token = asked_for.set(image)
+        try:
+            found: str | None = await exists(image)
+        finally:
+            asked_for.reset(token)
+        return found
+
+    setattr(_get_builder, _MARK, (engine.__dict__["_get_builder"], builds_locally, engine.__dict__["image_exists"]))
     engine._get_builder = classmethod(_get_builder)
+    engine.image_exists = staticmethod(image_exists)
     image_builder._builds_locally = _builds_locally
 
 

@@ -33,10 +33,12 @@ class Destination:
         exporter: Given to the daemon.
         pushed_by_engine: Whether the engine has to push it afterwards: without the containerd image store, the
             BuildKit inside an engine cannot.
+        beside: The name it is pushed to, where other platforms of it may be already, or `None`.
     """
 
     exporter: Exporter
     pushed_by_engine: bool = False
+    beside: str | None = None
 
     @classmethod
     async def choose(cls, spec: ImageSpec | DockerfileSpec, settings: Settings, connection: Connection) -> Destination:
@@ -61,7 +63,7 @@ class Destination:
                 )
             return cls(exporter=LoadIntoEngine(reference=spec.reference), pushed_by_engine=spec.push)
         if spec.push:
-            return cls(exporter=_push(spec.reference, settings))
+            return cls(exporter=_push(spec.reference, settings), beside=spec.reference)
         if endpoint.kind != "docker":
             raise ImageError(
                 f"The image {spec.reference} names no registry, and {endpoint.address} is a buildkitd, which keeps no "

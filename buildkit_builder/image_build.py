@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import click
 
-from buildkit_builder import config, flyte_image, llb
+from buildkit_builder import config, contents, flyte_image, llb
 from buildkit_builder.client import endpoint as endpoints
 from buildkit_builder.client.connection import Connection, Pool
 from buildkit_builder.client.endpoint import Endpoint
@@ -23,6 +23,7 @@ from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.destination import Destination, push_from_engine
 from buildkit_builder.errors import ConfigError, MissingSecretError
+from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.lower.image import CA_SECRET
 from buildkit_builder.plan import LocalSource, Plan, Run, plan
@@ -30,15 +31,17 @@ from buildkit_builder.progress.display import Screen, open_screen
 from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.docker_config import DockerConfig
 from buildkit_builder.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.session.patterns import parse_dockerignore
 from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
-from buildkit_builder.solve.frontend import DockerfileFrontend, ImageFrontend
+from buildkit_builder.solve.dockerfile import DockerfileFrontend
+from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.solve.request import CacheEntry, Frontend
-from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, SecretRef, secrets_of
+from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, SecretRef, UvProjectLayer, secrets_of
 
 Spec = ImageSpec | DockerfileSpec
 
@@ -52,14 +55,14 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
     environ = config.environment()
     secrets = _all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
     job = _ImageJob.of(spec, settings) if isinstance(spec, ImageSpec) else _DockerfileJob(spec)
-    credentials = DockerConfig.load(settings.docker_config or config.docker_config_file(environ))
+    credentials = _credentials(spec, settings, environ)
     hidden = {name: value for name, value in secrets.items() if name != CA_SECRET}
     redact = redactor(hidden.values())
     async with _shared(settings, environ) as (connection, screen):
         destination = await Destination.choose(spec, settings, connection)
         request = BuildRequest(
             title=spec.reference,
-            frontend=job.frontend(settings, connection.endpoint.kind == "docker"),
+            frontend=job.frontend(settings, connection.endpoint.kind == "docker", destination.beside),
             exporters=(destination.exporter,),
             attachables=(
                 FileSync(job.directories()),
@@ -81,25 +84,51 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
         return result
 
 
-async def missing_platforms(reference: str, platforms: tuple[str, ...], settings: Settings) -> tuple[str, ...]:
-    """Of the platforms, those that a registry does not have an image for.
+async def look_up(
+    reference: str, platforms: tuple[str, ...], settings: Settings, spec: Spec | None = None
+) -> PlatformProbe:
+    """Asks a registry what it has under a name.
+
+    Args:
+        reference: The name.
+        platforms: The platforms asked for.
+        settings: The settings.
+        spec: What the image is to be; without it, only whether it is there is asked.
 
     Raises:
         BuildKitError: It cannot be told: no BuildKit, no such registry, credentials refused.
     """
     environ = config.environment()
-    if llb.ImageReference.parse(reference).domain == "docker.io" and "/" not in reference:
-        return platforms  # a name without a registry: only the engine could have it, and building it costs nothing
-    probe = PlatformProbe(reference=reference, platforms=tuple(llb.Platform.parse(name) for name in platforms))
+    probe = PlatformProbe(
+        reference=reference,
+        platforms=tuple(llb.Platform.parse(name) for name in platforms),
+        identity=identity_of(spec) if spec is not None else None,
+    )
     async with _shared(settings, environ) as (connection, _):
-        auth = Auth(_docker_config(settings, environ))
+        if isinstance(spec, ImageSpec):
+            local = connection.endpoint.kind == "docker" and not settings.buildx.extra.pull
+            probe.base = (spec.base, "local" if local else "default")
+        auth = Auth(_credentials(spec, settings, environ) if spec is not None else _docker_config(settings, environ))
         request = BuildRequest(
             title=reference, frontend=probe, attachables=(auth,), internal=True,
             source_policy=mirrors(dict(settings.registry_mirrors)),
         )  # fmt: skip
         quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)
         await solve_build(connection, request, quiet.display(reference))
-    return tuple(str(platform) for platform in probe.missing)
+    return probe
+
+
+def identity_of(spec: Spec) -> Identity:
+    """What an image is made from, with the local files that its tag does not cover, as far as that is quick."""
+    if isinstance(spec, DockerfileSpec):
+        folder = spec.dockerfile.parent
+        own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
+        ignore = next((file for file in (own, folder / ".dockerignore") if file.is_file()), None)
+        patterns = parse_dockerignore(ignore.read_text(encoding="utf-8")) if ignore is not None else ()
+        return Identity.of(spec, contents.digest_of([LocalDirectory("context", folder)], tuple(patterns)))
+    projects = [layer for layer in spec.layers if isinstance(layer, UvProjectLayer)]
+    needed = [files for layer in projects for _, files in layer.editables]
+    return Identity.of(spec, contents.digest_of(_directory(LocalSource(name="", files=files)) for files in needed))
 
 
 # --- what a build is made of ---
@@ -119,13 +148,15 @@ class _ImageJob:
     def directories(self) -> list[LocalDirectory]:
         return [_directory(source) for source in self.plan.sources]
 
-    def frontend(self, settings: Settings, is_engine: bool) -> Frontend:
+    def frontend(self, settings: Settings, is_engine: bool, beside: str | None) -> Frontend:
         extra = settings.buildx.extra
         return ImageFrontend(
             plan=self.plan,
             platforms=_platforms(self.spec),
             prefer_local=is_engine and not extra.pull,
             cache_imports=_cache(settings.buildx.cache_from),
+            identity=identity_of(self.spec),
+            beside=beside,
             environment=_surroundings(
                 settings, {source.name: _shared_key(source.files.root) for source in self.plan.sources}
             ),
@@ -148,7 +179,7 @@ class _DockerfileJob:
         folder = self.spec.dockerfile.parent
         return [LocalDirectory("context", folder), LocalDirectory("dockerfile", folder)]
 
-    def frontend(self, settings: Settings, is_engine: bool) -> Frontend:
+    def frontend(self, settings: Settings, is_engine: bool, beside: str | None) -> Frontend:
         extra = settings.buildx.extra
         shared_key = _shared_key(self.spec.dockerfile.parent)
         return DockerfileFrontend(
@@ -156,6 +187,8 @@ class _DockerfileJob:
             platforms=_platforms(self.spec),
             prefer_local=is_engine and not extra.pull,
             cache_imports=_cache(settings.buildx.cache_from),
+            identity=identity_of(self.spec),
+            beside=beside,
             options={
                 "sharedkey:localdir:context": shared_key,
                 "sharedkey:localdir:dockerfile": shared_key,
@@ -175,14 +208,16 @@ def _directory(source: LocalSource) -> LocalDirectory:
     files = source.files
     if files.kind == "file":
         return LocalDirectory(source.name, files.root.parent, files={files.root.name: files.root.resolve()})
-    if files.only:
+    if files.only is not None:
         listed = {path: files.root / path for path in files.only}
         return LocalDirectory(source.name, files.root, files=listed, symlinks="copy-files")
-    keeps = flyte_image.keeps(files.ignore)
+    keeps, enters = flyte_image.keeps(files.ignore), flyte_image.enters(files.ignore)
     return LocalDirectory(
         source.name,
         files.root,
-        keep=lambda path, is_folder: None if is_folder else path in files.always or keeps(path),
+        keep=lambda path, _is_folder: path in files.always or keeps(path),
+        # What is left out as a whole is not even listed: a `.venv` may hold more files than all the rest.
+        descend=lambda path: enters(path) or any(always.startswith(f"{path}/") for always in files.always),
         symlinks="copy-files",
         empty_dirs=False,
     )

@@ -115,14 +115,14 @@ class LocalFiles:
         root: A file, or a folder.
         ignore: Patterns in the manner of a `.dockerignore`, relative to `root`, of what is left out of a folder.
         always: Paths relative to `root` that no pattern leaves out.
-        only: Where it is not empty, the paths relative to `root` that are meant, and no others.
+        only: The paths relative to `root` that are meant, and no others; `None` for all.
     """
 
     kind: Literal["file", "folder"]
     root: Path
     ignore: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +158,7 @@ class UvProjectLayer:
     editables: tuple[tuple[str, LocalFiles], ...] = ()
     project: LocalFiles | None = None
     place: str = ""
+    origin: str = "with_uv_project"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

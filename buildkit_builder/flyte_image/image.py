@@ -16,7 +16,7 @@ from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
 
-__all__ = ["KNOWN_FLYTE", "default_uv_image", "keeps", "needs_building", "read"]
+__all__ = ["KNOWN_FLYTE", "default_uv_image", "enters", "keeps", "needs_building", "read"]
 
 
 def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...] = ()) -> ImageSpec | DockerfileSpec:
@@ -95,11 +95,24 @@ def default_uv_image() -> str:
 
 
 def keeps(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a file of a folder, by its relative path, goes into the image: by the rules of Flyte's own builder."""
+    """Whether what is in a folder, by its relative path, goes into the image: by the rules of Flyte's own builder."""
+    matcher = _matcher(patterns)
+    return lambda path: not matcher.matches(path)
+
+
+def enters(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a folder that does not go into the image is looked into nevertheless, for an exception (`!…`) below it.
+
+    Flyte's own builder goes by how the exception is written, so that one that starts with `**` opens no folder.
+    """
+    exceptions = [pattern.cleaned_pattern for pattern in _matcher(patterns).patterns if pattern.exclusion]
+    return lambda path: any(exception.startswith(path) for exception in exceptions)
+
+
+def _matcher(patterns: tuple[str, ...]) -> Any:
     from flyte._internal.imagebuild import docker
 
-    matcher: Any = docker.PatternMatcher(list(patterns))  # type: ignore[no-untyped-call]
-    return lambda path: not matcher.matches(path)
+    return docker.PatternMatcher(list(patterns))  # type: ignore[no-untyped-call]
 
 
 def _ignore_patterns(image: Image) -> tuple[str, ...]:

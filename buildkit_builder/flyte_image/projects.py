@@ -10,7 +10,7 @@ from buildkit_builder.errors import ImageError
 from buildkit_builder.flyte_image.files import local_file, local_folder
 from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
-from buildkit_builder.flyte_image.uv_files import editables, place_of
+from buildkit_builder.flyte_image.uv_files import editables, is_outside, place_of
 from buildkit_builder.spec import (
     CopyLayer,
     LocalFiles,
@@ -29,6 +29,7 @@ def uv_project(layer: flyte_layers.UVProject, ignore: tuple[str, ...]) -> UvProj
     return _uv_project(
         layer.pyproject,
         layer.uvlock,
+        origin="with_uv_project",
         ignore=ignore,
         installs=installs,
         options=pip_options(layer),
@@ -43,6 +44,7 @@ def script_project(layer: flyte_layers.UVScript, folder: Path, ignore: tuple[str
     return _uv_project(
         folder / "pyproject.toml",
         lock if lock.exists() else None,
+        origin="from_uv_script",
         ignore=ignore,
         installs=True,
         options=options,
@@ -54,22 +56,23 @@ def _uv_project(
     pyproject: Path,
     lock: Path | None,
     *,
+    origin: str,
     ignore: tuple[str, ...],
     installs: bool,
     options: PipOptions,
     secrets: tuple[SecretRef, ...],
 ) -> UvProjectLayer:
-    file = local_file(pyproject, "with_uv_project")
-    locked = local_file(lock, "with_uv_project") if lock is not None else None
+    file = local_file(pyproject, origin)
+    locked = local_file(lock, origin) if lock is not None else None
     # Flyte's own builder leaves the usual clutter out of what is used in place, and only there.
-    needed = editables(file, locked, (*_clutter(), *ignore))
+    needed = editables(file, locked, (*_clutter(), *ignore), origin)
     project = None
     if installs:
         project = LocalFiles(kind="folder", root=file.parent, ignore=ignore, always=("pyproject.toml", "uv.lock"))
-        needed = tuple((path, files) for path, files in needed if path.startswith(".."))
+        needed = tuple((path, files) for path, files in needed if is_outside(path))
     return UvProjectLayer(
         pyproject=file, lock=locked, options=options, secrets=secrets, editables=needed, project=project,
-        place=place_of(pyproject.parent),
+        place=place_of(pyproject.parent), origin=origin,
     )  # fmt: skip
 
 

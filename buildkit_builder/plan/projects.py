@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,13 +40,13 @@ def uv_project(layer: UvProjectLayer, context: Context) -> Run:
         place = "."
     else:
         place = f"{_PROJECTS}/{layer.place}"
-        words += ["--no-editable", *arguments, f"--project {place}"]
+        words += ["--no-editable", *arguments, f"--project {shlex.quote(place)}"]
         mounts = [context.mount(layer.project, place, writable=True)]
         if layer.lock is not None and layer.lock != layer.project.root / "uv.lock":
             mounts.append(context.mount(_file(layer.lock), f"{place}/uv.lock", writable=True))
-    mounts += [context.mount(files, f"{place}/{path}", writable=True) for path, files in layer.editables]
+    mounts += [context.mount(files, posixpath.join(place, path), writable=True) for path, files in layer.editables]
     return Run(
-        name=step_name("with_uv_project", layer.pyproject.parent.name),
+        name=step_name(layer.origin, layer.pyproject.parent.name),
         command=" ".join(words),
         caches=(context.uv_cache,),
         mounts=tuple(mounts),
@@ -68,7 +70,7 @@ def poetry_project(layer: PoetryProjectLayer, context: Context) -> Iterator[Step
     else:
         place = f"{_PROJECTS}/{layer.place}"
         yield SetEnv(variables=(("POETRY_CACHE_DIR", "/tmp/poetry_cache"),))
-        arguments = f"{arguments} -C {place}"
+        arguments = f"{arguments} -C {shlex.quote(place)}"
         mounts = [context.mount(layer.project, place, writable=True)]
         if layer.lock != layer.project.root / "poetry.lock":
             mounts.append(context.mount(_file(layer.lock), f"{place}/poetry.lock", writable=True))

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from buildkit_builder import llb
+from buildkit_builder.client.gateway import ResolveMode
 from buildkit_builder.client.results import Ref, Result
-from buildkit_builder.errors import BaseImageError
-from buildkit_builder.solve.frontend import resolve_image
+from buildkit_builder.errors import BaseImageError, BuildKitError
+from buildkit_builder.identity import LABEL, Identity, changes
+from buildkit_builder.solve.lookup import resolve_image
 from buildkit_builder.solve.request import Bridge
 
 
 @dataclass(kw_only=True)
 class PlatformProbe:
-    """Finds the platforms that an image is not there for.
+    """Finds the platforms that an image is not there for, or is there for as something else.
 
     Attributes:
         reference: The image.
         platforms: The platforms asked for.
-        missing: After the build: those that the registry does not have.
+        identity: What the image is to be; not compared when `None`.
+        base: The base that it is to be made from, and how that is looked up.
+        missing: After the build: the platforms that the registry does not have.
+        changed: After the build: in words, what is not as it is to be.
     """
 
     reference: str
     platforms: tuple[llb.Platform, ...]
+    identity: Identity | None = None
+    base: tuple[str, ResolveMode] | None = None
     missing: list[llb.Platform] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     async def build(self, bridge: Bridge) -> Result:
         """Asks the registry itself, never what the daemon remembers.
@@ -39,6 +48,20 @@ class PlatformProbe:
             except BaseImageError:
                 self.missing.append(platform)
                 continue
-            if llb.ImageConfig.parse(found.config).architecture not in ("", platform.architecture):
+            config = llb.ImageConfig.parse(found.config)
+            if config.architecture not in ("", platform.architecture):
                 self.missing.append(platform)
+            else:
+                await self._compare(bridge, platform, config.labels.get(LABEL, ""))
         return Result(ref=Ref(id=""))
+
+    async def _compare(self, bridge: Bridge, platform: llb.Platform, label: str) -> None:
+        """An image without the label was made elsewhere, and counts as what its tag says."""
+        if self.identity is None or not label:
+            return
+        base = ""
+        if self.base is not None:
+            name, mode = self.base
+            with contextlib.suppress(BuildKitError):  # it cannot be told whether the base has moved
+                base = (await resolve_image(bridge, str(llb.ImageReference.parse(name)), platform, mode)).digest
+        self.changed += changes(label, self.identity.label(str(platform), base))

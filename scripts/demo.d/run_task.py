@@ -19,7 +19,7 @@ from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.config import Settings
 from buildkit_builder.progress.display import open_screen
 from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.frontend import resolve_image
+from buildkit_builder.solve.lookup import resolve_image
 from buildkit_builder.solve.request import Bridge
 
 CODE = "import hello; open('/result', 'w').write(hello.describe.func(100))"

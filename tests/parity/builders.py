@@ -93,6 +93,7 @@ class Parity:
 
     async def same(self, image: Image) -> PulledImage:
         """Builds with both; they must not differ in anything that the table does not allow. Returns ours."""
+        __tracebackhide__ = True
         pair = await self.both(image)
         assert pair.ours.image is not None, f"ours failed:\n{pair.ours.error}"
         assert pair.theirs.image is not None, f"Flyte's own builder failed:\n{pair.theirs.error}"
@@ -106,6 +107,14 @@ class Parity:
             )
         self.tally.equal.add(self.case)
         return pair.ours.image
+
+    async def both_fail(self, image: Image) -> Pair:
+        """Builds with both, which is to fail with both, as what the image asks for cannot be had."""
+        pair = await self.both(image)
+        assert pair.ours.image is None, "ours was built"
+        assert pair.theirs.image is None, "theirs was built"
+        self.tally.equal.add(self.case)
+        return pair
 
     async def better(self, row: str, image: Image) -> Pair:
         """Builds with both where ours differs on purpose, as a row of `BETTER` says."""

@@ -1,0 +1,107 @@
+"""What an image was made from, in a label of it, so that a tag can be told from what it stood for before.
+
+Flyte names an image by a digest of its layers, which does not hold everything: two lists of packages may run together
+into one text, and the platform, the Python version, what the base's tag pointed at, and the context of a Dockerfile
+are not in it. We leave the tag alone and say the rest in a label, part by part, so that a difference has a name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+from buildkit_builder.spec import DockerfileSpec, ImageSpec
+
+LABEL = "buildkit-builder.identity"
+_VERSION = "1"
+# Fields that tell where something lies on this machine.
+_HERE = ("place",)
+_WORDS = {
+    "base": "the base image has moved",
+    "platform": "the platform is another",
+    "python": "the Python version is another",
+    "layers": "a layer says something else",
+    "files": "a local file that the tag does not cover has changed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What determines an image, but for its base's digest and its platform, which come last.
+
+    Attributes:
+        parts: Short digests and texts by name; the same for the same image, whoever builds it and wherever.
+    """
+
+    parts: Mapping[str, str]
+
+    def label(self, platform: str, base: str) -> str:
+        """The label's value for one platform.
+
+        Args:
+            platform: In OCI notation.
+            base: The digest that the base's name stood for; empty where there is none to name.
+        """
+        parts = {"v": _VERSION, "platform": platform, **({"base": base} if base else {}), **self.parts}
+        return " ".join(f"{name}={value}" for name, value in parts.items())
+
+    @classmethod
+    def of(cls, spec: ImageSpec | DockerfileSpec, contents: str = "") -> Identity:
+        """The identity of a spec.
+
+        Args:
+            spec: The image.
+            contents: A digest of the local files that Flyte's tag does not cover; empty where there are none, or
+                where they would take long to read.
+        """
+        files = {"files": contents} if contents else {}
+        if isinstance(spec, DockerfileSpec):
+            return cls(parts={"layers": _digest(spec.dockerfile.name), **files})
+        python = "{}.{}".format(*spec.python_version)
+        layers = _digest([spec.base, spec.uv_image, spec.creates_user, list(spec.layers)])
+        return cls(parts={"python": python, "layers": layers, **files})
+
+
+def changes(found: str, wanted: str) -> tuple[str, ...]:
+    """What differs between two labels, in words; nothing where they say the same of what both of them name.
+
+    A part that only one of them has is no difference: it could not be told when that label was made.
+    """
+    before, after = _parsed(found), _parsed(wanted)
+    if before.get("v") != after.get("v"):
+        return ()
+    return tuple(
+        words for name, words in _WORDS.items() if name in before and before[name] != after.get(name, before[name])
+    )
+
+
+def _parsed(label: str) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in label.split())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_canonical(value)).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> bytes:
+    """Bytes that stand for one value only: every part is preceded by its length and its kind.
+
+    Of a path only the last name counts: where a project lies is this machine's affair.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in fields(value) if field.name not in _HERE]
+        return _framed(type(value).__name__, [[name, getattr(value, name)] for name in names])
+    if isinstance(value, (list, tuple)):
+        return _framed("list", value)
+    if isinstance(value, PurePath):
+        return _framed("path", [value.name])
+    data = value if isinstance(value, bytes) else repr(value).encode() if not isinstance(value, str) else value.encode()
+    return b"%s %d:%s" % (type(value).__name__.encode(), len(data), data)
+
+
+def _framed(kind: str, items: Any) -> bytes:
+    inner = b"".join(_canonical(item) for item in items)
+    return b"%s %d:%s" % (kind.encode(), len(inner), inner)

@@ -1,0 +1,99 @@
+"""Dockerfiles, built by the frontend that every daemon has in itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from buildkit_builder import llb
+from buildkit_builder.client.gateway import ResolveMode
+from buildkit_builder.client.results import Result
+from buildkit_builder.errors import BaseImageError
+from buildkit_builder.identity import LABEL, Identity
+from buildkit_builder.solve.others import kept
+from buildkit_builder.solve.request import Bridge, CacheEntry
+from buildkit_builder.solve.result import gather, images_of, imports, result_of
+
+_BASE_CONFIG_KEY = "containerimage.base.config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerfileFrontend:
+    """Builds a Dockerfile with the frontend that is part of the daemon; none is pulled.
+
+    The session serves the context as the local source `context` and the Dockerfile's folder as `dockerfile`.
+
+    Attributes:
+        filename: The Dockerfile's name in its folder.
+        options: More options of the frontend: `build-arg:…`, `target`, `label:…`.
+        identity: Put into a label of the image.
+        beside: Where the image is pushed; what is there for other platforms, of the same identity, stays.
+    """
+
+    filename: str
+    platforms: tuple[llb.Platform, ...]
+    prefer_local: bool = False
+    cache_imports: tuple[CacheEntry, ...] = ()
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    identity: Identity | None = None
+    beside: str | None = None
+
+    async def build(self, bridge: Bridge) -> Result:
+        """Solves the Dockerfile for all platforms at once and forces it, so that a failure is the frontend's own.
+
+        Raises:
+            BaseImageError: The base is not there for one of the platforms.
+        """
+        await bridge.gateway.ping()
+        result = await self._solve(bridge, "local" if self.prefer_local else "default")
+        if self.prefer_local and self._strangers(result):
+            # An engine that has the image for one platform gives it for every other as well, without a word.
+            result = await self._solve(bridge, "pull")
+        if strangers := self._strangers(result):
+            raise BaseImageError(
+                f"The base image of {self.filename} is there for {' and '.join(sorted(set(strangers.values())))} only, "
+                f"and not for {', '.join(strangers)}. Choose another base, or take the platform out of the image's "
+                "`platform`."
+            )
+        await gather(*(bridge.gateway.evaluate(ref.id) for ref in (result.ref, *result.refs.values()) if ref))
+        if self.identity is None:
+            return result
+        images = {
+            platform: (ref, self._labelled(config, platform, self.identity))
+            for platform, (ref, config) in images_of(result, self.platforms).items()
+        }
+        if self.beside is not None:
+            images |= await kept(bridge, self.beside, self.platforms, self.identity, "")
+        return result_of(images)
+
+    def _labelled(self, config: bytes, platform: llb.Platform, identity: Identity) -> bytes:
+        labelled = llb.ImageConfig.parse(config).with_label(LABEL, identity.label(str(platform), ""))
+        return labelled.document.encode()
+
+    async def _solve(self, bridge: Bridge, mode: ResolveMode) -> Result:
+        return await bridge.gateway.solve(
+            frontend="dockerfile.v0",
+            frontend_opts={
+                "filename": self.filename,
+                "platform": ",".join(str(platform) for platform in self.platforms),
+                "local-sessionid:context": bridge.session_id,
+                "local-sessionid:dockerfile": bridge.session_id,
+                # Its presence keeps the frontend from handing over to the image that a `# syntax` line names.
+                "cmdline": "dockerfile.v0",
+                **({} if mode == "default" else {"image-resolve-mode": mode}),
+                **self.options,
+            },
+            cache_imports=imports(self.cache_imports),
+        )
+
+    def _strangers(self, result: Result) -> dict[str, str]:
+        """By platform, the architecture of a base that is for another one; daemons since 0.12 say so."""
+        found = {}
+        for platform in self.platforms:
+            names = (f"{_BASE_CONFIG_KEY}/{platform}", *([_BASE_CONFIG_KEY] if len(self.platforms) == 1 else ()))
+            data = next((result.metadata[name] for name in names if name in result.metadata), None)
+            architecture = llb.ImageConfig.parse(data).architecture if data else ""
+            if architecture not in ("", platform.architecture):
+                found[str(platform)] = architecture
+        return found

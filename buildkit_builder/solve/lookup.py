@@ -1,0 +1,32 @@
+"""Looking up images while a build is under way."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from buildkit_builder import llb
+from buildkit_builder.client.gateway import ResolvedImage, ResolveMode
+from buildkit_builder.solve.request import Bridge
+
+
+async def resolve_image(
+    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode, *, what: str = "the image"
+) -> ResolvedImage:
+    """Asks for an image's digest and config.
+
+    Args:
+        bridge: To the daemon.
+        reference: The image.
+        platform: The platform it is asked for.
+        mode: Whether an engine's own copy will do.
+        what: What the image is to the user: "the base image".
+
+    Raises:
+        BaseImageError: There is no such image, or it is not there for the platform.
+        RegistryError: Its registry refused, or could not be reached.
+    """
+    try:
+        return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=f"look up {reference}")
+    except grpc.aio.AioRpcError as error:
+        doing = f"looking up {what} for {platform}"
+        raise bridge.explain(error, doing=doing, image=reference) from error

@@ -1,0 +1,210 @@
+"""An image as a whole: its constructors, its name and platforms, and what is not there."""
+
+from __future__ import annotations
+
+IMPORTS
+
+
+
+def test_from_base_keeps_the_name_and_creates_no_user() -> None:
+    """A base image is taken as it was written, and none of its users is replaced."""
+    image = base().with_apt_packages("git")
+    spec = read(image)
+
+    assert "debian:bookworm" == spec.base
+    assert image.uri == spec.reference
+    assert spec.reference.startswith("reg.example.com/team/mine:")
+    assert spec.push
+    assert not spec.creates_user
+    assert (AptLayer(packages=("git",)),) == spec.layers
+
+
+def test_an_image_without_a_registry_is_not_pushed() -> None:
+    """Where there is no registry in the name there is nothing to push to."""
+    assert not read(Image.from_base("debian").clone(name="mine", extendable=True)).push
+
+
+def test_from_debian_base_without_flyte_is_made_from_python() -> None:
+    """Labels, the flyte user, its home, variables and packages come in the order in which Flyte adds them."""
+    spec = read(Image.from_debian_base(python_version=(3, 12), install_flyte=False, registry="r.example.com", name="i"))
+    kinds = [type(layer) for layer in spec.layers]
+
+    assert "python:3.12-slim-bookworm" == spec.base
+    assert (3, 12) == spec.python_version
+    assert spec.creates_user
+    assert [LabelsLayer, CommandsLayer, WorkdirLayer, EnvLayer, AptLayer] == kinds
+    assert (
+        LabelsLayer(
+            labels=(
+                ("org.opencontainers.image.authors", "Union.AI <info@union.ai>"),
+                ("org.opencontainers.image.source", "https://github.com/flyteorg/flyte"),
+            )
+        )
+        == spec.layers[0]
+    )
+    assert ("PATH", "/opt/venv/bin:$PATH") in spec.layers[3].variables  # type: ignore[union-attr]
+
+
+def test_from_debian_base_with_flyte_starts_from_the_released_image() -> None:
+    """Flyte's own release already has everything, so it is the base and there are no layers but the user's."""
+    image = Image.from_debian_base(python_version=(3, 13), flyte_version="2.12.1", registry="r.example.com", name="i")
+    spec = read(image.with_pip_packages("httpx"))
+
+    assert "ghcr.io/flyteorg/flyte:py3.13-v2.12.1" == spec.base
+    assert not spec.creates_user
+    assert (PipLayer(packages=("httpx",)),) == spec.layers
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        (None, ("linux/amd64", "linux/arm64")),
+        (("linux/arm64",), ("linux/arm64",)),
+        (("linux/amd64", "linux/arm64"), ("linux/amd64", "linux/arm64")),
+    ],
+)
+def test_platforms_are_those_of_the_image(platform: Any, expected: tuple[str, ...]) -> None:
+    """Every platform is built when the settings name none."""
+    image = Image.from_debian_base(install_flyte=False, registry="r.example.com", name="i", platform=platform)
+
+    assert expected == read(image).platforms
+
+
+def test_settings_narrow_the_platforms() -> None:
+    """Of the image's platforms, those that the settings name are built, in the image's order."""
+    image = base().clone(platform=("linux/amd64", "linux/arm64"), extendable=True)
+
+    assert ("linux/arm64",) == read(image, platforms=("linux/s390x", "linux/arm64")).platforms
+    assert ("linux/amd64", "linux/arm64") == read(image, platforms=("linux/arm64", "linux/amd64")).platforms
+
+
+def test_settings_that_leave_no_platform_are_an_error() -> None:
+    """Both sides of the contradiction are named, and the setting."""
+    with pytest.raises(ImageError, match=r"for linux/amd64, and `image\.buildkit\.platforms` leaves only linux/arm64"):
+        read(base(), platforms=("linux/arm64",))
+
+
+def test_uv_is_taken_from_where_flyte_takes_it_unless_told() -> None:
+    """The default is read from Flyte's own template; a setting replaces it."""
+    assert read(base()).uv_image.startswith("ghcr.io/astral-sh/uv:")
+    assert "mirror:5000/uv:1" == read(base(), uv_image="mirror:5000/uv:1").uv_image
+
+
+def test_from_dockerfile_is_a_spec_of_its_own(tmp_path: Path) -> None:
+    """A Dockerfile is not looked into; it is known by its absolute path."""
+    write(tmp_path / "docker" / "Dockerfile.gpu", "FROM scratch\n")
+    image = Image.from_dockerfile(
+        "docker/Dockerfile.gpu", registry="r.example.com", name="i", platform=("linux/amd64", "linux/arm64")
+    )
+
+    assert DockerfileSpec(
+        reference=image.uri,
+        push=True,
+        dockerfile=tmp_path / "docker" / "Dockerfile.gpu",
+        platforms=("linux/amd64", "linux/arm64"),
+    ) == flyte_image.read(image)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_a_dockerfile_that_is_not_a_file_is_an_error(tmp_path: Path, kind: str) -> None:
+    """The absolute path is in the message, since relative ones start at the working directory."""
+    (tmp_path / "folder").mkdir()
+    image = Image.from_dockerfile(tmp_path / kind, registry="r.example.com", name="i")
+    with pytest.raises(MissingSourceError, match=rf"from_dockerfile: .*{kind}"):
+        flyte_image.read(image)
+
+
+def test_from_ref_name_is_built_on_what_flyte_resolved_it_to() -> None:
+    """Flyte puts the image that a name refers to under it as a base before it builds."""
+    image = Image.from_ref_name("team").clone(base_image="debian:12", registry="r.example.com", extendable=True)
+
+    assert "debian:12" == read(image.with_env_vars({"A": "1"})).base
+
+
+def test_from_ref_name_that_was_not_resolved_is_an_error() -> None:
+    """The error says where the name has to be given its meaning."""
+    with pytest.raises(ImageError, match=r"`team` has no base.*image\.image_refs"):
+        read(Image.from_ref_name("team"))
+
+
+# --- .dockerignore ---
+
+
+def test_with_dockerignore_holds_for_every_folder_of_the_image(tmp_path: Path) -> None:
+    """Comments and blank lines are gone; a folder copied before the layer is filtered too, files are not."""
+    file = write(tmp_path / "src" / "a.py")
+    ignore = write(tmp_path / "my.dockerignore", "# nothing\n\n *.pyc \n!keep.pyc\n")
+    image = base().with_source_folder(file.parent).with_source_file(file).with_dockerignore(ignore)
+
+    assert (
+        CopyLayer(
+            files=LocalFiles(kind="folder", root=file.parent, ignore=("*.pyc", "!keep.pyc")),
+            destination="./src",
+            origin="with_source_folder",
+        ),
+        CopyLayer(files=LocalFiles(kind="file", root=file), destination=".", origin="with_source_file"),
+    ) == layers(image)
+
+
+def test_the_last_dockerignore_counts(tmp_path: Path) -> None:
+    """As Flyte's own builder has it."""
+    folder = write(tmp_path / "src" / "a.py").parent
+    first, last = write(tmp_path / "first", "a\n"), write(tmp_path / "last", "b\n")
+    image = base().with_dockerignore(first).with_source_folder(folder).with_dockerignore(last)
+
+    assert ("b",) == layers(image)[0].ignore  # type: ignore[union-attr]
+
+
+def test_the_root_folders_dockerignore_holds_where_the_image_names_none(tmp_path: Path) -> None:
+    """Flyte knows the root folder from its initialization."""
+    folder = write(tmp_path / "src" / "a.py").parent
+    write(tmp_path / ".dockerignore", "*.log\n")
+    flyte.init(root_dir=tmp_path)
+
+    assert ("*.log",) == layers(base().with_source_folder(folder))[0].ignore  # type: ignore[union-attr]
+
+
+def test_which_files_a_dockerignore_keeps() -> None:
+    """The rules are those of Flyte's own builder: the last pattern that matches decides, folders take their files."""
+    keeps = flyte_image.keeps(("build", "*.log", "!keep.log", "**/secret"))
+
+    assert ["a.py", "keep.log", "deep/x.log", ".dockerignore"] == [
+        path
+        for path in ("a.py", "build/x", "x.log", "keep.log", "deep/x.log", "deep/secret", ".dockerignore")
+        if keeps(path)
+    ]
+
+
+# --- what is not there ---
+
+
+@pytest.mark.parametrize(
+    ("add", "message"),
+    [
+        (lambda image: image.with_requirements("gone.txt"), r"with_requirements: the file `/.*gone\.txt` does not"),
+        (lambda image: image.with_requirements("folder.txt"), r"with_requirements: `/.*folder\.txt` is not a file"),
+        (lambda image: image.with_source_file(Path("gone")), r"with_source_file: the file `/.*gone` does not exist"),
+        (lambda image: image.with_source_file(Path("folder.txt")), r"with_source_file: `/.*folder\.txt` is not a file"),
+        (lambda image: image.with_source_folder(Path("gone")), r"with_source_folder: `/.*gone` does not exist"),
+        (lambda image: image.with_source_folder(Path("file")), r"with_source_folder: `/.*file` is not a folder"),
+        (lambda image: image.with_dockerignore(Path("gone")), r"with_dockerignore: the file `/.*gone` does not exist"),
+    ],
+)  # fmt: skip
+def test_a_source_that_is_not_there_is_an_error(tmp_path: Path, add: Callable[[Image], Image], message: str) -> None:
+    """The layer and the absolute path are named, although the tag of such an image cannot even be computed."""
+    write(tmp_path / "file")
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(MissingSourceError, match=message):
+        read(add(base()))
+
+
+def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """As with any other file."""
+    with pytest.raises(MissingSourceError, match=r"from_uv_script: the file `/.*gone\.py` does not exist"):
+        read(Image.from_uv_script(tmp_path / "gone.py", name="job", registry="r.example.com"))
+
+
+def test_an_image_without_a_name_is_an_error() -> None:
+    """What Flyte says of it is passed on."""
+    with pytest.raises(ImageError, match=r"no name"):
+        read(Image.from_base("debian").clone(registry="r.example.com"))
