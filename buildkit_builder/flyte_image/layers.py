@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import flyte
-import tomli
 from flyte import _image as flyte_layers
 
 from buildkit_builder.errors import ImageError, MissingSourceError, UnsupportedLayerError
 from buildkit_builder.flyte_image import projects
 from buildkit_builder.flyte_image.files import local_file, local_folder
+from buildkit_builder.flyte_image.header import reading
 from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
+from buildkit_builder.lower.words import join_lines
 from buildkit_builder.spec import (
     AptLayer,
     CommandsLayer,
@@ -68,7 +69,7 @@ def _commands(layer: flyte_layers.Commands) -> Iterable[Layer]:
             mounts = " ".join(_dockerfile_mount(secret) for secret in secrets)
             yield DockerfileLayer(lines=(f"RUN {mounts} {command}",), secrets=secrets)
         else:
-            yield CommandsLayer(commands=(command,), secrets=secrets)
+            yield CommandsLayer(commands=(join_lines(command),), secrets=secrets)
 
 
 def _dockerfile_mount(secret: SecretRef) -> str:
@@ -105,18 +106,8 @@ def _script(layer: flyte_layers.UVScript, ignore: tuple[str, ...]) -> Iterable[L
     from flyte._utils.uv_script_parser import _extract_uv_metadata_block, parse_uv_script_file
 
     script = local_file(layer.script, "from_uv_script")
-    try:
+    with reading(script, _extract_uv_metadata_block, "from_uv_script"):
         header = parse_uv_script_file(script)
-        # Flyte reads TOML so leniently that half a list of dependencies would go missing without a word.
-        strict = tomli.loads(_extract_uv_metadata_block(script.read_text(encoding="utf-8")) or "")
-        dependencies = strict.get("dependencies", [])
-        if not isinstance(dependencies, list) or not all(isinstance(item, str) and item for item in dependencies):
-            raise ValueError("`dependencies` is not a list of packages")
-    except OSError as error:
-        raise MissingSourceError(f"from_uv_script: the file `{script}` cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, AttributeError) as error:
-        # The last two are what the parser does with a header whose tables and lists are not where they belong.
-        raise ImageError(f"from_uv_script: the `# /// script` header of `{script}` makes no sense: {error}.") from error
     if header.dependencies:
         yield PipLayer(
             packages=tuple(header.dependencies), options=pip_options(layer), secrets=layer_secrets(layer),

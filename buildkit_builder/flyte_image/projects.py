@@ -8,6 +8,7 @@ from flyte import _image as flyte_layers
 
 from buildkit_builder.errors import ImageError
 from buildkit_builder.flyte_image.files import local_file, local_folder
+from buildkit_builder.flyte_image.header import reading
 from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
 from buildkit_builder.flyte_image.uv_files import editables, is_outside, place_of
@@ -123,11 +124,11 @@ def pixi_project(layer: flyte_layers.PixiProject, ignore: tuple[str, ...]) -> Pi
 
 def pixi_script(layer: flyte_layers.PixiScript) -> PixiProjectLayer:
     """`from_pixi_script`: the manifest that Flyte makes of the script's header, and the lock file beside it."""
+    from flyte._utils.pixi_script_parser import _extract_pep723_block
+
     script = local_file(layer.script, "from_pixi_script")
-    try:
+    with reading(script, _extract_pep723_block, "from_pixi_script"):
         manifest = layer.render_manifest()
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ImageError(f"from_pixi_script: the header of `{script}` makes no sense: {error}.") from error
     image, folder = _pixi()
     return PixiProjectLayer(
         pixi_image=image,

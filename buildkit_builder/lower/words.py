@@ -5,6 +5,7 @@ Protocol of the language: buildkit `frontend/dockerfile/shell` and `docs/referen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,26 @@ _SPECIAL = "@*#?-$!"
 
 class WordError(ValueError):
     """A word that a Dockerfile would refuse; the message says why."""
+
+
+_CONTINUED = re.compile(r"(?:(?<=[^\\])|^)\\[ \t]*$")
+
+
+def join_lines(text: str) -> str:
+    r"""Joins lines that end in a backslash, as a Dockerfile does: comments and empty lines between them are left out.
+
+    What a Dockerfile would take for more than one instruction is left as it is, and so is what it would join to the
+    instruction that follows.
+    """
+    first, *rest = text.rstrip("\n").split("\n")
+    joined, continued = _CONTINUED.subn("", first)
+    for line in rest:
+        if not continued:
+            return text
+        if line.strip() and not line.lstrip().startswith("#"):
+            part, continued = _CONTINUED.subn("", line)
+            joined += part
+    return text if continued else joined
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

@@ -60,6 +60,7 @@ class LocalDirectory:
             folder already leaves a file `.tmp.…` in its copy for each hard link that it is sent again, which gets
             into the image (seen with BuildKit 0.25: the rename over another name of the same file does nothing).
         empty_dirs: Whether folders in which nothing is listed are listed.
+        folder_mode: The permissions that folders are listed with, or `None` for their own.
     """
 
     name: str
@@ -71,6 +72,7 @@ class LocalDirectory:
     symlinks: Symlinks = "keep"
     hard_links: bool = False
     empty_dirs: bool = True
+    folder_mode: int | None = None
 
     def entries(
         self, *, include: Sequence[str] = (), exclude: Sequence[str] = (), follow: Sequence[str] = ()
@@ -96,6 +98,7 @@ class LocalDirectory:
             symlinks=self.symlinks,
             hard_links=self.hard_links,
             empty_dirs=self.empty_dirs,
+            folder_mode=self.folder_mode,
             asked_include=include,
             asked_exclude=exclude,
         )

@@ -84,6 +84,7 @@ class Selection:
             content, and leaves other links out.
         hard_links: Whether further names of a file are listed as hard links to its first, or as files of their own.
         empty_dirs: Whether folders in which nothing is listed are listed.
+        folder_mode: The permissions that folders are listed with, or `None` for their own.
         asked_include: The asking side's patterns of which one must match; none means everything.
         asked_exclude: The asking side's patterns of what it does not want.
     """
@@ -94,6 +95,7 @@ class Selection:
     symlinks: Symlinks = "keep"
     hard_links: bool = False
     empty_dirs: bool = True
+    folder_mode: int | None = None
     asked_include: Sequence[str] = ()
     asked_exclude: Sequence[str] = ()
 
@@ -295,6 +297,8 @@ class _Walker:
     def _described(self, path: str, source: str, status: os.stat_result) -> Entry | None:
         kind = stat.S_IFMT(status.st_mode)
         mode = _go_mode(status.st_mode)
+        if kind == stat.S_IFDIR and self._selection.folder_mode is not None:
+            mode = MODE_DIR | self._selection.folder_mode
         xattrs = self._xattrs(source)
         if kind == stat.S_IFREG:
             if status.st_nlink > 1 and self._selection.hard_links:

@@ -11,7 +11,7 @@ from buildkit_builder.client.gateway import ResolveMode
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BaseImageError
 from buildkit_builder.identity import LABEL, Identity
-from buildkit_builder.solve.others import kept
+from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import gather, images_of, imports, result_of
 
@@ -63,8 +63,8 @@ class DockerfileFrontend:
             platform: (ref, self._labelled(config, platform, self.identity))
             for platform, (ref, config) in images_of(result, self.platforms).items()
         }
-        if self.beside is not None:
-            images |= await kept(bridge, self.beside, self.platforms, self.identity, "")
+        others = await look_up_others(bridge, self.beside, self.platforms)
+        images |= await kept(bridge, others, self.identity, "")
         return result_of(images)
 
     def _labelled(self, config: bytes, platform: llb.Platform, identity: Identity) -> bytes:

@@ -26,7 +26,7 @@ from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, R
 from buildkit_builder.lower.image import Resolved
 from buildkit_builder.plan import Plan
 from buildkit_builder.solve.lookup import resolve_image
-from buildkit_builder.solve.others import kept
+from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import CONFIG_KEY, end, gather, imports, result_of
 
@@ -84,10 +84,15 @@ class ImageFrontend:
             CapabilityError: The daemon lacks what the graph needs.
         """
         pong = await bridge.gateway.ping()
-        builds = [_PlatformBuild(self, bridge, pong.llb, platform) for platform in self.platforms]
-        images = dict(zip(self.platforms, await gather(*(build.run() for build in builds)), strict=True))
-        if self.identity is not None and self.beside is not None:
-            images |= await kept(bridge, self.beside, self.platforms, self.identity, builds[0].base)
+        native = next((platform for worker in pong.workers for platform in worker.platforms), None)
+        builds = [_PlatformBuild(self, bridge, pong.llb, platform, platform == native) for platform in self.platforms]
+        others = asyncio.ensure_future(look_up_others(bridge, self.beside, self.platforms))
+        try:
+            images = dict(zip(self.platforms, await gather(*(build.run() for build in builds)), strict=True))
+            if self.identity is not None:
+                images |= await kept(bridge, await others, self.identity, builds[0].base)
+        finally:
+            await end(others)
         return result_of(images)
 
 
@@ -100,11 +105,13 @@ class _PlatformBuild:
         bridge: Bridge,
         capabilities: llb.Capabilities,
         platform: llb.Platform,
+        is_native: bool,
     ) -> None:
         self.frontend = frontend
         self.bridge = bridge
         self.capabilities = capabilities
         self.platform = platform
+        self.is_native = is_native
         self.base = ""
 
     async def run(self) -> tuple[Ref, bytes]:
@@ -145,6 +152,11 @@ class _PlatformBuild:
     async def _resolve(self, name: str) -> Resolved:
         """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
         reference = str(llb.ImageReference.parse(name))
+        if self.is_native and name != self.frontend.plan.base:
+            # Only files are wanted of it, so that its config needs no look; the daemon itself finds its digest.
+            mode: ResolveMode = "local" if self.frontend.prefer_local else "default"
+            config = llb.ImageConfig.empty(self.platform)
+            return self._resolved(Resolved(name=name, reference=reference, resolve_mode=mode, config=config))
         what = "the base image" if name == self.frontend.plan.base else "an image to copy from"
         modes: tuple[ResolveMode, ...] = ("local", "pull") if self.frontend.prefer_local else ("default",)
         for mode in modes:
@@ -154,13 +166,15 @@ class _PlatformBuild:
                 pinned = llb.ImageReference.parse(found.ref)
                 # An engine without the containerd image store has no digests for its own images, only ids.
                 pinned = pinned.with_digest(found.digest) if found.digest else pinned
-                resolved = Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
-                self.warming.append(asyncio.ensure_future(self._warm(resolved)))
-                return resolved
+                return self._resolved(Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config))
         raise BaseImageError(
             f"{what.capitalize()} `{name}` is there for {config.architecture} and not for {self.platform}. "
             "Choose another base, or take the platform out of the image's `platform`."
         )
+
+    def _resolved(self, image: Resolved) -> Resolved:
+        self.warming.append(asyncio.ensure_future(self._warm(image)))
+        return image
 
     async def _build_lines(self, question: BuildLines) -> Lowered:
         """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes."""

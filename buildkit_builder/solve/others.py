@@ -1,12 +1,13 @@
-"""The platforms that a tag has already: kept when others are pushed to it, and compared with what is wanted."""
+"""The platforms that a tag has already: kept when others are pushed to it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from buildkit_builder import llb
-from buildkit_builder.client.gateway import ResolveMode
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.client.gateway import ResolvedImage
+from buildkit_builder.client.results import Ref
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.identity import LABEL, Identity, changes
 from buildkit_builder.solve.lookup import resolve_image
@@ -14,47 +15,61 @@ from buildkit_builder.solve.request import Bridge
 
 # Those that Flyte knows; a registry is asked for them one by one.
 PLATFORMS = (llb.Platform(architecture="amd64"), llb.Platform(architecture="arm64"))
-_PULL: ResolveMode = "pull"
+
+
+async def look_up_others(
+    bridge: Bridge, reference: str | None, built: tuple[llb.Platform, ...]
+) -> dict[llb.Platform, ResolvedImage]:
+    """What a registry has under a name for platforms that are not built.
+
+    Args:
+        bridge: The build.
+        reference: Where the image is pushed; nothing is looked up where it is not.
+        built: The platforms that are built.
+    """
+    if reference is None:
+        return {}
+    name = str(llb.ImageReference.parse(reference))
+    others = [platform for platform in PLATFORMS if platform not in built]
+    found = await asyncio.gather(*(_look_up(bridge, name, platform) for platform in others))
+    return {platform: image for platform, image in zip(others, found, strict=True) if image is not None}
+
+
+async def _look_up(bridge: Bridge, name: str, platform: llb.Platform) -> ResolvedImage | None:
+    try:
+        found = await resolve_image(bridge, name, platform, "pull")
+        architecture = llb.ImageConfig.parse(found.config).architecture
+    except BuildKitError:
+        return None  # there is none; whatever else is wrong with the registry, the push will say
+    return found if architecture == platform.architecture else None
 
 
 async def kept(
-    bridge: Bridge, reference: str, built: tuple[llb.Platform, ...], identity: Identity, base: str
+    bridge: Bridge, others: Mapping[llb.Platform, ResolvedImage], identity: Identity, base: str
 ) -> dict[llb.Platform, tuple[Ref, bytes]]:
-    """Platforms of an image in its registry that are not built now and still say the same as what is.
+    """Of the platforms that are there, those that still say the same as what is built.
 
     They are exported again by their digest, so that their layers stay where they are (protocol: a graph of a
     `docker-image://` source alone).
 
     Args:
         bridge: The build.
-        reference: Where the image is pushed.
-        built: The platforms that are built.
+        others: From `look_up_others`.
         identity: Of the image.
         base: The digest of its base.
 
     Returns:
         By platform, its files and its config.
     """
-    others = [platform for platform in PLATFORMS if platform not in built]
-    found = await asyncio.gather(*(_kept(bridge, reference, platform, identity, base) for platform in others))
-    return {platform: entry for platform, entry in zip(others, found, strict=True) if entry is not None}
-
-
-async def _kept(
-    bridge: Bridge, reference: str, platform: llb.Platform, identity: Identity, base: str
-) -> tuple[Ref, bytes] | None:
-    name = llb.ImageReference.parse(reference)
-    try:
-        found = await resolve_image(bridge, str(name), platform, _PULL)
-        config = llb.ImageConfig.parse(found.config)
-    except BuildKitError:
-        return None  # there is none; whatever else is wrong with the registry, the push will say
-    if config.architecture != platform.architecture:
-        return None
-    if changes(config.labels.get(LABEL, ""), identity.label(str(platform), base)):
-        return None
-    state = llb.image(str(name.with_digest(found.digest)), platform=platform, resolve_mode=_PULL)
-    definition = llb.marshal(state, platform=platform)
-    bridge.remember(definition)
-    result: Result = await bridge.gateway.solve(definition)
-    return (result.ref, found.config) if result.ref is not None else None
+    images: dict[llb.Platform, tuple[Ref, bytes]] = {}
+    for platform, found in others.items():
+        label = llb.ImageConfig.parse(found.config).labels.get(LABEL, "")
+        if changes(label, identity.label(str(platform), base)):
+            continue
+        pinned = llb.ImageReference.parse(found.ref).with_digest(found.digest)
+        definition = llb.marshal(llb.image(str(pinned), platform=platform, resolve_mode="pull"), platform=platform)
+        bridge.remember(definition)
+        result = await bridge.gateway.solve(definition)
+        if result.ref is not None:
+            images[platform] = (result.ref, found.config)
+    return images

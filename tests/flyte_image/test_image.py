@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
-IMPORTS
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flyte
+import pytest
+from flyte import Image, Secret
+
+from buildkit_builder import flyte_image
+from buildkit_builder.errors import ImageError, MissingSourceError
+from buildkit_builder.spec import (
+    AptLayer,
+    CommandsLayer,
+    DockerfileSpec,
+    EnvLayer,
+    LabelsLayer,
+    PipLayer,
+    SecretRef,
+    WorkdirLayer,
+    secrets_of,
+)
+from tests.flyte_image.images import base, file_layer, folder_layer, layers, read, write
 
 
 
@@ -137,12 +158,8 @@ def test_with_dockerignore_holds_for_every_folder_of_the_image(tmp_path: Path) -
     image = base().with_source_folder(file.parent).with_source_file(file).with_dockerignore(ignore)
 
     assert (
-        CopyLayer(
-            files=LocalFiles(kind="folder", root=file.parent, ignore=("*.pyc", "!keep.pyc")),
-            destination="./src",
-            origin="with_source_folder",
-        ),
-        CopyLayer(files=LocalFiles(kind="file", root=file), destination=".", origin="with_source_file"),
+        folder_layer(file.parent, "./src", "*.pyc", "!keep.pyc"),
+        file_layer(file),
     ) == layers(image)
 
 
@@ -152,7 +169,7 @@ def test_the_last_dockerignore_counts(tmp_path: Path) -> None:
     first, last = write(tmp_path / "first", "a\n"), write(tmp_path / "last", "b\n")
     image = base().with_dockerignore(first).with_source_folder(folder).with_dockerignore(last)
 
-    assert ("b",) == layers(image)[0].ignore  # type: ignore[union-attr]
+    assert (folder_layer(folder, "./src", "b"),) == layers(image)
 
 
 def test_the_root_folders_dockerignore_holds_where_the_image_names_none(tmp_path: Path) -> None:
@@ -161,7 +178,7 @@ def test_the_root_folders_dockerignore_holds_where_the_image_names_none(tmp_path
     write(tmp_path / ".dockerignore", "*.log\n")
     flyte.init(root_dir=tmp_path)
 
-    assert ("*.log",) == layers(base().with_source_folder(folder))[0].ignore  # type: ignore[union-attr]
+    assert (folder_layer(folder, "./src", "*.log"),) == layers(base().with_source_folder(folder))
 
 
 def test_which_files_a_dockerignore_keeps() -> None:
@@ -173,6 +190,57 @@ def test_which_files_a_dockerignore_keeps() -> None:
         for path in ("a.py", "build/x", "x.log", "keep.log", "deep/x.log", "deep/secret", ".dockerignore")
         if keeps(path)
     ]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "entered"),
+    [
+        ((".venv", "build"), []),
+        ((".venv", "!.venv/keep", "build"), [".venv"]),
+        (("build", "!build/a/b.txt"), ["build", "build/a"]),
+        (("build", "!**/b.txt"), []),
+        (("build", "!build"), ["build"]),
+        (("*", "!src/a.py"), ["src"]),
+    ],
+)
+def test_which_left_out_folders_are_looked_into(patterns: tuple[str, ...], entered: list[str]) -> None:
+    """Only those below which an exception is named, so that no others are walked for nothing."""
+    enters = flyte_image.enters(patterns)
+
+    assert entered == [path for path in (".venv", "build", "build/a", "src") if enters(path)]
+
+
+# --- the registry ---
+
+
+def test_registry_secret() -> None:
+    """Credentials for registries go to no layer: they are the image's own."""
+    image = base().clone(registry_secret=Secret("reg", group="team"), extendable=True).with_commands(["true"])
+    spec = read(image)
+
+    assert SecretRef(
+        id="flyte/team/reg", variable="TEAM_REG", source_variable="TEAM_REG", source_file="/etc/secrets/team_reg"
+    ) == spec.registry_secret  # fmt: skip
+    assert () == secrets_of(spec)
+
+
+def test_registry_secret_by_name() -> None:
+    """A constructor takes it too, by its key alone."""
+    image = Image.from_debian_base(install_flyte=False, registry="r.example.com", name="i", registry_secret="REG")
+
+    assert "flyte/REG" == getattr(read(image).registry_secret, "id", None)
+    assert read(base()).registry_secret is None
+
+
+def test_registry_secret_of_a_dockerfile(tmp_path: Path) -> None:
+    """An image of a Dockerfile is pulled and pushed with it as well."""
+    file = write(tmp_path / "Dockerfile", "FROM scratch\n")
+    spec = flyte_image.read(
+        Image.from_dockerfile(file, registry="r.example.com", name="i").clone(registry_secret="REG")
+    )
+
+    assert isinstance(spec, DockerfileSpec)
+    assert "flyte/REG" == getattr(spec.registry_secret, "id", None)
 
 
 # --- what is not there ---
@@ -188,20 +256,23 @@ def test_which_files_a_dockerignore_keeps() -> None:
         (lambda image: image.with_source_folder(Path("gone")), r"with_source_folder: `/.*gone` does not exist"),
         (lambda image: image.with_source_folder(Path("file")), r"with_source_folder: `/.*file` is not a folder"),
         (lambda image: image.with_dockerignore(Path("gone")), r"with_dockerignore: the file `/.*gone` does not exist"),
+        (lambda image: image.with_uv_project("gone/p.toml"), r"with_uv_project: the file `/.*gone/p\.toml` does not"),
+        (lambda image: image.with_uv_project("folder.txt"), r"with_uv_project: `/.*folder\.txt` is not a file"),
+        (lambda image: image.with_uv_project("file", Path("l")), r"with_uv_project: the file `/.*/l` does not exist"),
+        (lambda image: image.with_poetry_project("gone"), r"with_poetry_project: the file `/.*gone` does not exist"),
+        (lambda image: image.with_poetry_project("file"), r"with_poetry_project: the file `/.*poetry\.lock` does not"),
+        (lambda image: image.with_pixi_project("gone"), r"with_pixi_project: the file `/.*gone` does not exist"),
+        (lambda image: image.with_pixi_project("empty"), r"with_pixi_project: the file `/.*pyproject\.toml` does not"),
+        (lambda image: image.with_pixi_project("file", Path("l")), r"with_pixi_project: the file `/.*/l` does not"),
     ],
 )  # fmt: skip
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path, add: Callable[[Image], Image], message: str) -> None:
     """The layer and the absolute path are named, although the tag of such an image cannot even be computed."""
     write(tmp_path / "file")
     (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "empty").mkdir()
     with pytest.raises(MissingSourceError, match=message):
         read(add(base()))
-
-
-def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    """As with any other file."""
-    with pytest.raises(MissingSourceError, match=r"from_uv_script: the file `/.*gone\.py` does not exist"):
-        read(Image.from_uv_script(tmp_path / "gone.py", name="job", registry="r.example.com"))
 
 
 def test_an_image_without_a_name_is_an_error() -> None:

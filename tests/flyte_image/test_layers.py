@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
-IMPORTS
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import flyte
+import pytest
+from flyte import Image, Secret
+from flyte import _image as flyte_layers
+
+from buildkit_builder.errors import ImageError, MissingSourceError, UnsupportedLayerError
+from buildkit_builder.spec import (
+    AptLayer,
+    CommandsLayer,
+    DockerfileLayer,
+    EnvLayer,
+    LabelsLayer,
+    PipLayer,
+    PipOptions,
+    RequirementsLayer,
+    UvProjectLayer,
+    WorkdirLayer,
+)
+from tests.flyte_image.images import (
+    TOKEN,
+    base,
+    file_layer,
+    folder,
+    folder_layer,
+    layer,
+    layers,
+    read,
+    with_layer,
+    write,
+)
 
 
 
@@ -46,19 +79,40 @@ def test_with_requirements(tmp_path: Path) -> None:
 
 
 def test_with_commands() -> None:
-    """Each command stays one, whatever it consists of."""
+    """Each command stays one, whatever it consists of, and each has the secrets."""
     image = base().with_commands(["echo 'a b'", "touch /x && rm /x"], secret_mounts=["TOKEN"])
 
-    assert (CommandsLayer(commands=("echo 'a b'", "touch /x && rm /x"), secrets=(TOKEN,)),) == layers(image)
+    assert (
+        CommandsLayer(commands=("echo 'a b'",), secrets=(TOKEN,)),
+        CommandsLayer(commands=("touch /x && rm /x",), secrets=(TOKEN,)),
+    ) == layers(image)
 
 
 @pytest.mark.parametrize(
     "command", ["--mount=type=cache,target=/x make", " --network=none make", '["make", "all"]', "<<EOF\nmake\nEOF"]
 )
-def test_commands_that_are_dockerfile_syntax_are_not_built(command: str) -> None:
-    """A shell would fail at them, or silently do nothing; the command and the way out are named."""
-    with pytest.raises(UnsupportedLayerError, match=r"(?s)with_commands: `.*make.* is Dockerfile syntax.*docker"):
-        read(base().with_commands([command]))
+def test_commands_in_the_syntax_of_a_dockerfile_are_lines_of_one(command: str) -> None:
+    """A shell would fail at them, or silently do nothing."""
+    assert (DockerfileLayer(lines=(f"RUN  {command}",)),) == layers(base().with_commands([command]))
+
+
+def test_commands_of_both_kinds_keep_their_order() -> None:
+    """Each is read for itself."""
+    kinds = [type(found) for found in layers(base().with_commands(["a", '["b"]', "c"]))]
+
+    assert [CommandsLayer, DockerfileLayer, CommandsLayer] == kinds
+
+
+def test_secrets_of_a_command_in_the_syntax_of_a_dockerfile() -> None:
+    """They are mounted as Flyte's own builder mounts them, under ids that are the same in every process."""
+    file = Secret("KEY", group="team", mount=Path("/etc/flyte/secrets"))
+    found = layer(base().with_commands(['["make"]'], secret_mounts=[Secret("TOKEN", as_env_var="T"), file]))
+
+    assert (
+        "RUN --mount=type=secret,id=flyte/TOKEN,env=T "
+        '--mount=type=secret,id=flyte/team/KEY,target=/etc/flyte/secrets ["make"]',
+    ) == found.lines
+    assert ["flyte/TOKEN", "flyte/team/KEY"] == [secret.id for secret in found.secrets]
 
 
 @pytest.mark.parametrize("command", ['[ "$A" = b ] && true', "cat <<EOF > /x\na\nEOF", "", "[1]", "true --mount=x"])
@@ -90,13 +144,10 @@ def test_with_source_file(tmp_path: Path) -> None:
     """One file, or several into the same place."""
     one, two = write(tmp_path / "one.txt"), write(tmp_path / "two.txt")
 
-    assert (CopyLayer(files=LocalFiles(kind="file", root=one), destination=".", origin="with_source_file"),) == layers(
-        base().with_source_file(Path("one.txt"))
+    assert (file_layer(one),) == layers(base().with_source_file(Path("one.txt")))
+    assert (file_layer(one, "/etc/"), file_layer(two, "/etc/")) == layers(
+        base().with_source_file([one, two], dst="/etc/")
     )
-    assert (
-        CopyLayer(files=LocalFiles(kind="file", root=one), destination="/etc/", origin="with_source_file"),
-        CopyLayer(files=LocalFiles(kind="file", root=two), destination="/etc/", origin="with_source_file"),
-    ) == layers(base().with_source_file([one, two], dst="/etc/"))
 
 
 @pytest.mark.parametrize(
@@ -112,11 +163,7 @@ def test_with_source_folder(tmp_path: Path, options: dict[str, Any], destination
     """Flyte says where the folder goes: under its own name unless only its contents are wanted."""
     write(tmp_path / "src" / "a.py")
 
-    assert (
-        CopyLayer(
-            files=LocalFiles(kind="folder", root=tmp_path / "src"), destination=destination, origin="with_source_folder"
-        ),
-    ) == layers(base().with_source_folder(Path("src"), **options))
+    assert (folder_layer(tmp_path / "src", destination),) == layers(base().with_source_folder(Path("src"), **options))
 
 
 # --- scripts ---
@@ -185,36 +232,109 @@ def test_a_script_that_is_not_text_is_an_error(tmp_path: Path) -> None:
         read(Image.from_uv_script(script, name="job", registry="r.example.com"))
 
 
-def test_a_script_that_depends_on_a_local_project_is_not_built(tmp_path: Path) -> None:
-    """The project is named, and so is the way to build it anyway."""
-    script = write(tmp_path / "job.py", '# /// script\n# dependencies = ["mine @ file:///src/mine"]\n# ///\n')
-    (tmp_path / "src").mkdir()
-    with pytest.raises(UnsupportedLayerError, match=r"local projects \(/src/mine\).*image\.builder: docker"):
+def test_a_script_that_depends_on_local_projects(tmp_path: Path) -> None:
+    """Git comes first, for versions that are taken from it; then each project is installed, with its own lock."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    write(one / "pyproject.toml", "[project]\nname = 'one'\n")
+    write(one / "uv.lock")
+    write(two / "pyproject.toml", "[project]\nname = 'two'\n")
+    write(tmp_path / "ignore", "*.log\n")
+    script = write(
+        tmp_path / "job.py",
+        f'# /// script\n# dependencies = ["one @ file://{one}", "httpx", "two @ file://{two}"]\n# ///\n',
+    )
+    image = Image.from_uv_script(
+        script, name="job", registry="r.example.com", index_url="https://a", pre=True, extra_args="-v",
+        secret_mounts="TOKEN",
+    ).clone(extendable=True).with_dockerignore(tmp_path / "ignore")  # fmt: skip
+    always = ("pyproject.toml", "uv.lock")
+    first = UvProjectLayer(
+        pyproject=one / "pyproject.toml",
+        lock=one / "uv.lock",
+        options=PipOptions(pre=True, extra_args="-v"),
+        secrets=(TOKEN,),
+        project=folder(one, "*.log", always=always),
+        place=f"_flyte_abs_context{one}",
+        origin="from_uv_script",
+    )
+    second = replace(
+        first, pyproject=two / "pyproject.toml", lock=None, project=folder(two, "*.log", always=always),
+        place=f"_flyte_abs_context{two}",
+    )  # fmt: skip
+    packages = PipLayer(
+        packages=("httpx",), options=PipOptions(index_url="https://a", pre=True, extra_args="-v"), secrets=(TOKEN,),
+        origin="from_uv_script",
+    )  # fmt: skip
+
+    assert (packages, AptLayer(packages=("git",)), first, second) == layers(image)[-4:]
+
+
+def test_a_local_project_of_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """The script's constructor and the missing file are named."""
+    script = write(tmp_path / "job.py", f'# /// script\n# dependencies = ["x @ file://{tmp_path}/x"]\n# ///\n')
+    with pytest.raises(MissingSourceError, match=r"from_uv_script: the file `/.*x/pyproject\.toml` does not exist"):
         read(Image.from_uv_script(script, name="job", registry="r.example.com"))
+
+
+def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """As with any other file."""
+    with pytest.raises(MissingSourceError, match=r"from_uv_script: the file `/.*gone\.py` does not exist"):
+        read(Image.from_uv_script(tmp_path / "gone.py", name="job", registry="r.example.com"))
+
+
+# --- layers of another Flyte ---
+
+
+@dataclass(frozen=True, repr=True)
+class Teleport(flyte_layers.Layer):
+    """A layer of a Flyte that does not exist yet."""
+
+    def update_hash(self, hasher: Any, ignore: Any = None) -> None:
+        hasher.update(b"teleport")
+
+
+def test_a_layer_of_a_newer_flyte_is_named() -> None:
+    """Its class, the Flyte known here, the one that is installed, and the way out."""
+    with pytest.raises(
+        UnsupportedLayerError,
+        match=rf"`Teleport`.*flyte 2\.12\.1 \(installed: {flyte.__version__}\).*`image\.builder: docker`",
+    ):
+        read(with_layer(Teleport()))
+
+
+def test_every_layer_of_this_flyte_is_known() -> None:
+    """Whatever class of layer the installed Flyte has, but for those that only others derive from."""
+    from buildkit_builder.flyte_image.layers import _READERS
+
+    classes = {
+        kind
+        for kind in vars(flyte_layers).values()
+        if isinstance(kind, type) and issubclass(kind, flyte_layers.Layer) and kind is not flyte_layers.Layer
+    }
+
+    assert classes == {kind for kind, _ in _READERS}
 
 
 # --- lines of a Dockerfile ---
 
 
-@pytest.mark.parametrize("line", ["COPY a b", "LABEL a=$B", "LABEL a=b\\\nRUN true", "ENV A=1", "labels a=b"])
-def test_dockerfile_lines_other_than_plain_labels_are_not_built(line: str) -> None:
-    """Flyte itself adds only labels; anything else is named and refused."""
-    image = base().clone(addl_layer=flyte_layers._DockerLines((line,)), extendable=True)
-    with pytest.raises(UnsupportedLayerError, match=r"The Dockerfile line `"):
-        read(image)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "COPY --from=alpine /a /b", "LABEL a=$B", "LABEL a=b\\\nRUN true", "ENV A=1", "labels a=b",
+        "LABEL", "LABEL a", "LABEL =b", "LABEL 'a=b", "LABEL a b",
+    ],
+)  # fmt: skip
+def test_lines_of_a_dockerfile_are_left_to_its_frontend(line: str) -> None:
+    """All lines of a layer, where one of them is anything but plain labels; sense and nonsense alike."""
+    image = with_layer(flyte_layers._DockerLines(("LABEL x=y", line)))
 
-
-@pytest.mark.parametrize("line", ["LABEL", "LABEL a", "LABEL =b", "LABEL 'a=b"])
-def test_a_label_that_makes_no_sense_is_an_error(line: str) -> None:
-    """The line is in the message."""
-    image = base().clone(addl_layer=flyte_layers._DockerLines((line,)), extendable=True)
-    with pytest.raises(ImageError, match=rf"The Dockerfile line `{line}` is not"):
-        read(image)
+    assert (DockerfileLayer(lines=("LABEL x=y", line)),) == layers(image)
 
 
 def test_labels_are_unquoted() -> None:
     """Quotes go, and one line may hold several labels."""
-    image = base().clone(addl_layer=flyte_layers._DockerLines(("label a='b c' d=\"e=f\"", "LABEL g=")), extendable=True)
+    image = with_layer(flyte_layers._DockerLines(("label a='b c' d=\"e=f\"", "LABEL g=")))
 
     assert (LabelsLayer(labels=(("a", "b c"), ("d", "e=f"), ("g", ""))),) == layers(image)
 

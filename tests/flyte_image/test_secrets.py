@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-IMPORTS
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flyte import Secret
+
+from buildkit_builder.errors import ImageError
+from buildkit_builder.spec import SecretRef, secrets_of
+from tests.flyte_image.images import TOKEN, base, read
 
 
 

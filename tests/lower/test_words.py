@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from buildkit_builder.lower.words import WordError, expand, expand_value
+from buildkit_builder.lower.words import WordError, expand, expand_value, join_lines
 
 VARIABLES = {
     "HOME": "/root",
@@ -198,3 +198,25 @@ def test_a_variable_is_put_in_unchanged(value: str) -> None:
     """Quotes and dollars in a variable's value are not read again."""
     assert f"<{value}>" == expand("<$NAME>", {"NAME": value})
     assert f"< {value} >" == expand_value("< ${NAME} >", {"NAME": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("echo one", "echo one"),
+        ("echo one\n", "echo one"),
+        ("echo one \\\n  two", "echo one   two"),
+        ("echo one \\ \t\n  two\n", "echo one   two"),
+        ("echo one \\\n# no\n  # nor this\n two", "echo one  two"),
+        ("echo one \\\n\n \n two", "echo one  two"),
+        ("echo 'one \\\ntwo'", "echo 'one two'"),
+        # a backslash that stands for itself, an instruction of its own, and one that would take in the next
+        ("echo one \\\\\ntwo", "echo one \\\\\ntwo"),
+        ("echo one\necho two \\\n three", "echo one\necho two \\\n three"),
+        ("echo one \\\n", "echo one \\\n"),
+        ("cat <<END\na \\\nb\nEND", "cat <<END\na \\\nb\nEND"),
+    ],
+)
+def test_joins_lines_as_a_dockerfile_does(text: str, expected: str) -> None:
+    """Continued lines are one, without comments; anything else is left to the shell."""
+    assert expected == join_lines(text)

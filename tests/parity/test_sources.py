@@ -66,12 +66,13 @@ async def test_files(with_user: Image, parity: Parity, source: Path) -> None:
 
 
 async def test_file_modes(with_user: Image, parity: Parity, source: Path) -> None:
-    """Permissions are kept, odd ones too."""
+    """Permissions of files are kept, odd ones too; folders are open."""
     for mode in (0o400, 0o444, 0o600, 0o666, 0o711, 0o777):
         (source / f"mode{mode:o}").write_text("x")
         (source / f"mode{mode:o}").chmod(mode)
     (source / "closed").mkdir(mode=0o700)
     (source / "closed" / "inner").write_text("x")
+    source.chmod(0o700)
     image = with_user.with_source_folder(source, dst="/app").with_source_file(source / "mode400")
 
     tree = (await parity.same(image)).tree()
@@ -141,13 +142,22 @@ async def test_two_folders_onto_one(with_user: Image, parity: Parity, user: Path
 
 
 async def test_folder_onto_a_folder_of_the_base(bases: Bases, parity: Parity, source: Path) -> None:
-    """A folder that is there keeps its mode, or not, as a Dockerfile has it, and links in it are followed."""
+    """A folder of the base with an owner and a mode of its own, named by a link to it."""
     image = bases.of(
         "RUN useradd --create-home flyte",
-        "RUN mkdir -m 0711 /app && chown 7:8 /app && mkdir /real && ln -s /real /app/pkg && ln -s /app /link",
+        "RUN mkdir -m 0711 /app && chown 7:8 /app && ln -s /app /link",
     ).with_source_folder(source, dst="/link/")
 
     assert "app/main.py" in (await parity.same(image)).tree()
+
+
+async def test_folder_onto_a_link(with_user: Image, parity: Parity, source: Path) -> None:
+    """A folder inside a copied one is not put into what a link of the same name leads to."""
+    image = with_user.with_commands(["mkdir /app /real && ln -s /real /app/pkg"])
+
+    pair = await parity.both_fail(image.with_source_folder(source, dst="/app"))
+
+    assert "cannot copy to non-directory" in pair.ours.error
 
 
 async def test_folder_over_a_file(with_user: Image, parity: Parity, user: Path) -> None:
@@ -195,7 +205,7 @@ async def test_folder_that_is_a_link(with_user: Image, parity: Parity, source: P
 async def test_hard_links_and_empty_folders(with_user: Image, parity: Parity, source: Path) -> None:
     """Hard links become files of their own; folders with nothing in them are left out."""
     (source / "again.py").hardlink_to(source / "main.py")
-    (source / "empty" / "inner").mkdir(parents=True)
+    (source / "empty").mkdir()
     (source / "nothing.txt").write_bytes(b"")
 
     tree = (await parity.same(with_user.with_source_folder(source, dst="/app"))).tree()

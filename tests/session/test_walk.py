@@ -230,6 +230,17 @@ def test_empty_folders_can_be_left_out(tmp_path: Path) -> None:
     assert ["a", "a/b", "a/b/file"] == paths(tmp_path, empty_dirs=False)
 
 
+def test_folders_with_permissions_that_were_asked_for(tmp_path: Path) -> None:
+    """Folders have the permissions that were asked for, and files their own."""
+    write_tree(tmp_path, {"closed/file": b""})
+    (tmp_path / "closed").chmod(0o1700)
+    (tmp_path / "closed" / "file").chmod(0o640)
+
+    entries = list(walk(str(tmp_path), Selection(folder_mode=0o755)))
+
+    assert [MODE_DIR | 0o755, 0o640] == [entry.mode for entry in entries]
+
+
 def test_keep_comes_before_the_patterns(tmp_path: Path) -> None:
     """`keep` decides where it has an opinion, and `descend` opens what it leaves out."""
     write_tree(

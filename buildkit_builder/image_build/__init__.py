@@ -1,0 +1,11 @@
+"""One image, from spec and settings to where it belongs: what Flyte's front door and the background process share."""
+
+from __future__ import annotations
+
+from buildkit_builder.image_build.build import build, look_up
+from buildkit_builder.image_build.dry_run import print_plan
+from buildkit_builder.image_build.job import Spec
+from buildkit_builder.image_build.secret_values import redactor, secret_values
+from buildkit_builder.image_build.sharing import find_endpoint
+
+__all__ = ["Spec", "build", "find_endpoint", "look_up", "print_plan", "redactor", "secret_values"]

@@ -1,0 +1,218 @@
+"""What a spec asks of a build: a frontend, local directories, an identity."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from buildkit_builder import config, contents, flyte_image, llb
+from buildkit_builder.config import Settings
+from buildkit_builder.config.buildx import EXTRA_ARGS
+from buildkit_builder.errors import ConfigError
+from buildkit_builder.identity import Identity
+from buildkit_builder.lower import Environment
+from buildkit_builder.plan import LocalSource, Plan, plan
+from buildkit_builder.session.filesync import LocalDirectory
+from buildkit_builder.session.patterns import parse_dockerignore
+from buildkit_builder.session.ssh import SshAgent
+from buildkit_builder.solve.dockerfile import DockerfileFrontend
+from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.request import CacheEntry, Frontend
+from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
+
+Spec = ImageSpec | DockerfileSpec
+
+
+def identity_of(spec: Spec) -> Identity:
+    """What an image is made from, with the local files that its tag does not cover, as far as that is quick."""
+    if isinstance(spec, DockerfileSpec):
+        folder = spec.dockerfile.parent
+        own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
+        ignore = next((file for file in (own, folder / ".dockerignore") if file.is_file()), None)
+        patterns = parse_dockerignore(ignore.read_text(encoding="utf-8")) if ignore is not None else ()
+        return Identity.of(spec, contents.digest_of([LocalDirectory("context", folder)], tuple(patterns)))
+    projects = [layer for layer in spec.layers if isinstance(layer, UvProjectLayer)]
+    needed = [files for layer in projects for _, files in layer.editables]
+    return Identity.of(spec, contents.digest_of(_directory(LocalSource(name="", files=files)) for files in needed))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageJob:
+    """An image of layers."""
+
+    spec: ImageSpec
+    plan: Plan
+
+    @classmethod
+    def of(cls, spec: ImageSpec, settings: Settings) -> ImageJob:
+        """Plans an image."""
+        return cls(spec, plan(_labelled(spec, settings), dict(settings.buildx.extra.build_args)))
+
+    def directories(self) -> list[LocalDirectory]:
+        """The local files that the daemon may ask for."""
+        return [_directory(source) for source in self.plan.sources]
+
+    def frontend(self, settings: Settings, is_engine: bool, beside: str | None) -> Frontend:
+        """What makes the image.
+
+        Args:
+            settings: The settings.
+            is_engine: Whether the daemon is a Docker Engine, which has images of its own.
+            beside: Where other platforms of the image may be already.
+        """
+        extra = settings.buildx.extra
+        return ImageFrontend(
+            plan=self.plan,
+            platforms=_platforms(self.spec),
+            prefer_local=is_engine and not extra.pull,
+            cache_imports=cache_entries(settings.buildx.cache_from),
+            identity=identity_of(self.spec),
+            beside=beside,
+            environment=_surroundings(
+                settings, {source.name: _shared_key(source.files.root) for source in self.plan.sources}
+            ),
+        )
+
+
+def _labelled(spec: ImageSpec, settings: Settings) -> ImageSpec:
+    """With the labels of the extra arguments, which come last, as `docker buildx build --label` has it."""
+    labels = settings.buildx.extra.labels
+    return replace(spec, layers=(*spec.layers, LabelsLayer(labels=labels))) if labels else spec
+
+
+@dataclass(frozen=True, slots=True)
+class DockerfileJob:
+    """An image of a Dockerfile."""
+
+    spec: DockerfileSpec
+
+    def directories(self) -> list[LocalDirectory]:
+        """The local files that the daemon may ask for."""
+        folder = self.spec.dockerfile.parent
+        return [LocalDirectory("context", folder), LocalDirectory("dockerfile", folder)]
+
+    def frontend(self, settings: Settings, is_engine: bool, beside: str | None) -> Frontend:
+        """What makes the image.
+
+        Args:
+            settings: The settings.
+            is_engine: Whether the daemon is a Docker Engine, which has images of its own.
+            beside: Where other platforms of the image may be already.
+        """
+        extra = settings.buildx.extra
+        shared_key = _shared_key(self.spec.dockerfile.parent)
+        return DockerfileFrontend(
+            filename=self.spec.dockerfile.name,
+            platforms=_platforms(self.spec),
+            prefer_local=is_engine and not extra.pull,
+            cache_imports=cache_entries(settings.buildx.cache_from),
+            identity=identity_of(self.spec),
+            beside=beside,
+            options={
+                "sharedkey:localdir:context": shared_key,
+                "sharedkey:localdir:dockerfile": shared_key,
+                **_surroundings(settings).dockerfile_options(),
+                **{f"build-arg:{name}": value for name, value in extra.build_args},
+                **{f"label:{name}": value for name, value in extra.labels},
+            },
+        )
+
+
+def _platforms(spec: Spec) -> tuple[llb.Platform, ...]:
+    return tuple(llb.Platform.parse(name) for name in spec.platforms)
+
+
+def _directory(source: LocalSource) -> LocalDirectory:
+    """The files of a source, as Flyte's own builder would copy them: links to files as files, no empty folders."""
+    files = source.files
+    if files.kind == "file":
+        return LocalDirectory(source.name, files.root.parent, files={files.root.name: files.root.resolve()})
+    if files.only is not None:
+        listed = {path: files.root / path for path in files.only}
+        return LocalDirectory(source.name, files.root, files=listed, symlinks="copy-files")
+    keeps, enters = flyte_image.keeps(files.ignore), flyte_image.enters(files.ignore)
+    return LocalDirectory(
+        source.name,
+        files.root,
+        keep=lambda path, _is_folder: path in files.always or keeps(path),
+        # What is left out as a whole is not even listed: a `.venv` may hold more files than all the rest.
+        descend=lambda path: enters(path) or any(always.startswith(f"{path}/") for always in files.always),
+        symlinks="copy-files",
+        empty_dirs=False,
+        # Flyte's own builder makes the folders anew.
+        folder_mode=0o755,
+    )
+
+
+def _shared_key(root: Path) -> str:
+    """Under what the daemon keeps its copy of a folder: this machine's folder, whoever builds from it."""
+    return hashlib.sha256(f"{uuid.getnode():x}:{root}".encode()).hexdigest()
+
+
+def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingProxyType({})) -> Environment:
+    extra = settings.buildx.extra
+    return Environment(
+        shared_keys=shared_keys,
+        proxy=_proxy(settings),
+        ca_bundle=settings.ca_bundle is not None,
+        network=extra.network,
+        extra_hosts=extra.add_hosts,
+        no_cache=extra.no_cache,
+    )
+
+
+def _proxy(settings: Settings) -> llb.ProxyEnv | None:
+    """The proxies of steps; as build arguments, where they go by the names they have as variables, they win."""
+    given = {name.lower(): value for name, value in settings.buildx.extra.build_args}
+    proxy = llb.ProxyEnv(
+        http=given.get("http_proxy", settings.http_proxy or ""),
+        https=given.get("https_proxy", settings.https_proxy or ""),
+        no=given.get("no_proxy", settings.no_proxy or ""),
+        all=given.get("all_proxy", settings.all_proxy or ""),
+    )
+    return proxy if proxy != llb.ProxyEnv() else None
+
+
+def read_by_daemon(spec: Spec, settings: Settings) -> dict[str, str]:
+    """What the daemon reads whatever the frontend: what the result is for, and the time it is to say it is from."""
+    epoch = dict(settings.buildx.extra.build_args).get("SOURCE_DATE_EPOCH")
+    return {
+        "platform": ",".join(spec.platforms),
+        **({"build-arg:SOURCE_DATE_EPOCH": epoch} if epoch else {}),
+    }
+
+
+def ssh_agents(settings: Settings, environ: Mapping[str, str]) -> tuple[SshAgent, ...]:
+    """The agents that steps may use.
+
+    Raises:
+        ConfigError: One is no socket.
+    """
+    sockets: dict[str, Path] = {}
+    for argument in settings.buildx.extra.ssh:
+        paths = argument.paths or tuple(Path(path) for path in [environ.get("SSH_AUTH_SOCK")] if path)
+        if len(paths) != 1 or not paths[0].is_socket():
+            found = ", ".join(map(str, argument.paths)) or "SSH_AUTH_SOCK, which is not set or leads nowhere"
+            raise ConfigError(
+                f"{EXTRA_ARGS}: --ssh {argument.id} is to be the socket of an ssh agent, and names {found}. "
+                "Start an agent (`ssh-agent`), add the keys to it (`ssh-add`), and name its socket."
+            )
+        sockets[argument.id] = paths[0]
+    return (SshAgent(sockets),) if sockets else ()
+
+
+def cache_entries(option: config.CacheOption | None) -> tuple[CacheEntry, ...]:
+    """A cache of the settings, as the daemon is told of it.
+
+    Raises:
+        ConfigError: It is of a kind that is not supported.
+    """
+    if option is None:
+        return ()
+    if option.type == "local":
+        raise ConfigError("A cache of `type=local` is not supported yet; use `type=registry,ref=…`.")
+    return (CacheEntry(type=option.type, attributes=dict(option.attributes)),)
