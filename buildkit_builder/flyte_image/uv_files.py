@@ -105,10 +105,8 @@ def _references(pyproject: Path, origin: str) -> list[str]:
         workspace = uv.get("workspace", {})
         excluded = {path for pattern in workspace.get("exclude", []) for path in here.glob(pattern)}
         members = [path for pattern in workspace.get("members", []) for path in sorted(here.glob(pattern))]
-    for path in members:
-        if path not in excluded and (path / "pyproject.toml").is_file():
-            paths.append(os.path.relpath(path, here))
-    return paths
+    found = (path for path in members if path not in excluded and (path / "pyproject.toml").is_file())
+    return [*paths, *(os.path.relpath(path, here) for path in found)]
 
 
 def _tables(sources: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -116,7 +116,6 @@ class DockerfileJob:
                 "sharedkey:localdir:context": shared_key,
                 "sharedkey:localdir:dockerfile": shared_key,
                 **_surroundings(settings).dockerfile_options(),
-                **{f"build-arg:{name}": value for name, value in extra.build_args},
                 **{f"label:{name}": value for name, value in extra.labels},
             },
         )
@@ -162,6 +161,7 @@ def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingPr
         network=extra.network,
         extra_hosts=extra.add_hosts,
         no_cache=extra.no_cache,
+        build_args=extra.build_args,
     )
 
 

@@ -107,6 +107,7 @@ class Environment:
         network: `default`, `host` or `none`, for the steps.
         extra_hosts: Names that the steps know besides DNS.
         no_cache: Run every step again.
+        build_args: Arguments of a Dockerfile, for lines of one.
     """
 
     session: str = ""
@@ -116,6 +117,7 @@ class Environment:
     network: Literal["default", "host", "none"] = "default"
     extra_hosts: tuple[tuple[str, str], ...] = ()
     no_cache: bool = False
+    build_args: tuple[tuple[str, str], ...] = ()
 
     def dockerfile_options(self) -> dict[str, str]:
         """The same, as far as it can be told to a Dockerfile frontend. Protocol: buildkit `frontend/dockerui`."""
@@ -123,6 +125,7 @@ class Environment:
         proxies = {"http_proxy": proxy.http, "https_proxy": proxy.https, "no_proxy": proxy.no, "all_proxy": proxy.all}
         return {
             **{f"build-arg:{name}": value for name, value in proxies.items() if value},
+            **{f"build-arg:{name}": value for name, value in self.build_args},
             **({"no-cache": ""} if self.no_cache else {}),
             **({"force-network-mode": self.network} if self.network != "default" else {}),
             **({"add-hosts": ",".join(f"{host}={ip}" for host, ip in self.extra_hosts)} if self.extra_hosts else {}),
@@ -249,16 +252,15 @@ class _Lowering:
         )
 
     def _flyte_user(self, state: llb.State) -> Generator[Question, Any, llb.Owner | None]:
-        """The owner of copied files: the `flyte` user where the image has one, else root.
+        """The owner of copied files: the `flyte` user and group where the image has either, else root.
 
-        Flyte's own builder names the user always, and fails where there is none.
+        Flyte's own builder names both always; of what is missing, the daemon makes root, or the user's own group.
         """
         for path in ("/etc/passwd", "/etc/group"):
             content = yield ReadFile(state, path)
-            names = {line.split(b":", 1)[0] for line in (content or b"").splitlines()}
-            if _USER.encode() not in names:
-                return None
-        return llb.Owner(user=_USER, group=_USER)
+            if _USER.encode() in {line.split(b":", 1)[0] for line in (content or b"").splitlines()}:
+                return llb.Owner(user=_USER, group=_USER)
+        return None
 
     def _copy(
         self, source: llb.State, path: str, destination: str, *, owner: llb.Owner | None, contents: bool, name: str

@@ -53,7 +53,7 @@ def plan(spec: ImageSpec, build_args: Mapping[str, str] = MappingProxyType({})) 
     Args:
         spec: The image.
         build_args: The arguments that the Dockerfile of Flyte's own builder has: `VIRTUALENV`, where the Python
-            environment is, and `UV_PYTHON`, its interpreter. A variable of the base wins over them, as it does there.
+            environment is, and `UV_PYTHON`, its interpreter. They win over variables of the base, as they do there.
     """
     context = Context(*uv_caches(spec.uv_image))
     steps: list[Step] = [*_environment(spec, build_args)]
@@ -70,16 +70,22 @@ def plan(spec: ImageSpec, build_args: Mapping[str, str] = MappingProxyType({})) 
 def _environment(spec: ImageSpec, build_args: Mapping[str, str]) -> Iterator[Step]:
     """`uv` and a virtual environment, unless the base says through `UV_PYTHON` that it has one."""
     version = "{}.{}".format(*spec.python_version)
-    venv = _literal(build_args["VIRTUALENV"]) if "VIRTUALENV" in build_args else "/opt/venv"
-    python = _literal(build_args["UV_PYTHON"]) if "UV_PYTHON" in build_args else f"${{VIRTUALENV-{venv}}}/bin/python"
+    # Without an argument, the base's variables hold. Flyte's own builder overrules them, and so makes a second
+    # environment next to the base's, from which the base's packages cannot be imported.
+    venv, python = "${VIRTUALENV-/opt/venv}", "${UV_PYTHON-${VIRTUALENV-/opt/venv}/bin/python}"
+    if "VIRTUALENV" in build_args:
+        venv = _literal(build_args["VIRTUALENV"])
+        python = f"{venv}/bin/python"
+    if "UV_PYTHON" in build_args:
+        python = _literal(build_args["UV_PYTHON"])
     yield SetUser(user="root")
     yield CopyImage(name="uv", image=spec.uv_image, path="/uv", destination="/usr/bin/uv")
     yield SetEnv(
         variables=(
             ("UV_COMPILE_BYTECODE", "1"),
             ("UV_LINK_MODE", "copy"),
-            ("VIRTUALENV", f"${{VIRTUALENV-{venv}}}"),
-            ("UV_PYTHON", f"${{UV_PYTHON-{python}}}"),
+            ("VIRTUALENV", venv),
+            ("UV_PYTHON", python),
         ),
     )
     yield Run(

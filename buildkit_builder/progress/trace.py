@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from buildkit_builder.client.events import LogEvent, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
 from buildkit_builder.progress.loglines import LineAssembler, LogLine
-from buildkit_builder.progress.vertex import CANCELLED_ERROR, Vertex, VertexRecord, group_snapshot
+from buildkit_builder.progress.vertex import CANCELLED_ERROR, OPTIONAL, Vertex, VertexRecord, group_snapshot
 
 TAIL_LINES = 200
 
@@ -64,7 +64,8 @@ class Trace:
     def apply(self, update: StatusUpdate, now: float) -> Changes:
         """Take in one update.
 
-        Statuses, logs and warnings of vertices that were never announced are dropped.
+        Statuses, logs and warnings of vertices that were never announced are dropped, and so are look-ups that are
+        marked `OPTIONAL`.
 
         Args:
             update: What the daemon said.
@@ -76,7 +77,8 @@ class Trace:
         self._measure_skew(update, now)
         touched: dict[str, None] = {}
         for event in update.vertexes:
-            touched.update(dict.fromkeys(self._take_vertex(event)))
+            if not event.name.startswith(OPTIONAL):
+                touched.update(dict.fromkeys(self._take_vertex(event)))
         statuses = tuple(self._take_statuses(update.statuses))
         touched.update(dict.fromkeys(key for key, _ in statuses))
         changed = tuple(self._refresh(touched))

@@ -10,6 +10,8 @@ from buildkit_builder.client.events import StatusEvent, VertexEvent
 
 State = Literal["waiting", "running", "done", "cached", "error", "cancelled"]
 CANCELLED_ERROR = "context canceled"
+# Begins the name of a look-up that may well find nothing; nobody is shown one.
+OPTIONAL = "[optional] "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

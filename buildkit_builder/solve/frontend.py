@@ -186,7 +186,7 @@ class _PlatformBuild:
             "base": image.state,
             "dockerfile": dockerfile,
             # Nothing of this machine: lines have no files of their own.
-            "context": llb.scratch().file(llb.mkdir("/context"), name="an empty context"),
+            "context": llb.scratch().file(llb.mkdir("/", parents=True), name="an empty context"),
         }
         definitions = {name: llb.marshal(state, platform=self.platform) for name, state in inputs.items()}
         for definition in definitions.values():

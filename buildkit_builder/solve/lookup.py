@@ -6,11 +6,12 @@ import grpc.aio
 
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolvedImage, ResolveMode
+from buildkit_builder.progress.vertex import OPTIONAL
 from buildkit_builder.solve.request import Bridge
 
 
 async def resolve_image(
-    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode, *, what: str = "the image"
+    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode, *, what: str = "the image", optional: bool = False
 ) -> ResolvedImage:
     """Asks for an image's digest and config.
 
@@ -20,13 +21,15 @@ async def resolve_image(
         platform: The platform it is asked for.
         mode: Whether an engine's own copy will do.
         what: What the image is to the user: "the base image".
+        optional: It may well not be there; the look-up is not shown.
 
     Raises:
         BaseImageError: There is no such image, or it is not there for the platform.
         RegistryError: Its registry refused, or could not be reached.
     """
+    name = f"{OPTIONAL if optional else ''}look up {reference}"
     try:
-        return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=f"look up {reference}")
+        return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=name)
     except grpc.aio.AioRpcError as error:
         doing = f"looking up {what} for {platform}"
         raise bridge.explain(error, doing=doing, image=reference) from error

@@ -297,5 +297,5 @@ async def test_cancelled_build_leaves_the_pool_to_others() -> None:
 
 async def _until(condition: Callable[[], bool]) -> None:
     """Wait for what only the system can report; the suite's own time limit ends it."""
-    while not condition():  # noqa: ASYNC110 - the system sets no event
+    while not condition():
         await asyncio.sleep(0.01)

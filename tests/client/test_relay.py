@@ -187,7 +187,7 @@ async def test_close_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 await writer.drain()
         for writer in daemon.writers:
             writer.transport.abort()
-        while len(os.listdir("/dev/fd")) > before:  # noqa: ASYNC110 - the system sets no event
+        while len(os.listdir("/dev/fd")) > before:
             await asyncio.sleep(0)
 
         assert [] == list(tmp_path.glob("bkb-*"))

@@ -26,7 +26,6 @@ from buildkit_builder.spec import (
 from tests.flyte_image.images import base, file_layer, folder_layer, layers, read, write
 
 
-
 def test_from_base_keeps_the_name_and_creates_no_user() -> None:
     """A base image is taken as it was written, and none of its users is replaced."""
     image = base().with_apt_packages("git")

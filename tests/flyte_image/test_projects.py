@@ -99,18 +99,25 @@ def test_the_lock_of_uv(tmp_path: Path, mode: Mode) -> None:
     assert other == layer(base().with_uv_project(locked, Path("locks/gpu.lock"), project_install_mode=mode)).lock
 
 
-@pytest.mark.parametrize(
-    ("lock", "text"),
-    [
-        (None, "[tool.uv.sources]\ninner = {path = 'libs/inner', editable = true}\nouter = {path = '../outer'}\n"),
-        (
-            "[[package]]\nname = 'app'\nsource = {virtual = '.'}\n"
-            "[[package]]\nname = 'inner'\nsource = {editable = 'libs/inner'}\n"
-            "[[package]]\nname = 'outer'\nsource = {directory = '../outer'}\n",
-            "",
-        ),
-    ],
-)
+SOURCES = """\
+[tool.uv.sources]
+inner = {path = 'libs/inner', editable = true}
+outer = {path = '../outer'}
+"""
+LOCKED = """\
+[[package]]
+name = 'app'
+source = {virtual = '.'}
+[[package]]
+name = 'inner'
+source = {editable = 'libs/inner'}
+[[package]]
+name = 'outer'
+source = {directory = '../outer'}
+"""
+
+
+@pytest.mark.parametrize(("lock", "text"), [(None, SOURCES), (LOCKED, "")])
 def test_what_a_uv_project_depends_on_in_place(tmp_path: Path, lock: str | None, text: str) -> None:
     """Each folder comes along without Flyte's usual clutter; with the project itself, only those outside of it."""
     pyproject = project(tmp_path / "app", text=text)
@@ -275,7 +282,9 @@ def test_from_pixi_script(tmp_path: Path, locked: bool) -> None:
 def test_a_bad_header_of_a_pixi_script_is_an_error_that_names_the_script(tmp_path: Path, text: str) -> None:
     """Whatever stands where it should be, the error is one sentence about the script."""
     script = write(tmp_path / "job.py", text)
-    with pytest.raises(ImageError, match=r"from_pixi_script: the `# /// script` header of `/.*/job\.py` makes no sense"):
+    with pytest.raises(
+        ImageError, match=r"from_pixi_script: the `# /// script` header of `/.*/job\.py` makes no sense"
+    ):
         read(with_layer(flyte_layers.PixiScript(script=script)))
 
 

@@ -14,7 +14,6 @@ from buildkit_builder.spec import SecretRef, secrets_of
 from tests.flyte_image.images import TOKEN, base, read
 
 
-
 @pytest.mark.parametrize(
     ("secret", "expected"),
     [
@@ -70,5 +69,3 @@ def test_two_secrets_in_one_place_are_an_error(secrets: list[Secret]) -> None:
     """One would silently hide the other, so both are named."""
     with pytest.raises(ImageError, match=r"`A` and `B` of one layer are both to be"):
         read(base().with_commands(["true"], secret_mounts=secrets))  # type: ignore[arg-type]
-
-

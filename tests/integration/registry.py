@@ -228,6 +228,13 @@ def manifest(reference: str) -> tuple[dict[str, Any], str]:
     return json.loads(body), kind
 
 
+def digest_of(reference: str) -> str:
+    """The digest of what a registry has under `host:port/name:tag`."""
+    registry, _, rest = reference.partition("/")
+    name, _, tag = rest.rpartition(":")
+    return "sha256:" + hashlib.sha256(_get(registry, f"{name}/manifests/{tag}")[0]).hexdigest()
+
+
 def pull(reference: str, *, platform: str = "linux/amd64") -> PulledImage:
     """Fetches an image with all its layers."""
     registry, _, rest = reference.partition("/")

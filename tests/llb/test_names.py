@@ -27,6 +27,7 @@ def test_the_public_names_are_these() -> None:
         "copy",
         "diff",
         "dump",
+        "from_definition",
         "git",
         "http",
         "image",

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from buildkit_builder import llb
-from buildkit_builder.lower import Environment, Lowered, ReadFile, ResolveImage, lower
+from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, ReadFile, lower
 from buildkit_builder.lower.image import Resolved
 from buildkit_builder.plan import plan
-from buildkit_builder.spec import ImageSpec, Layer
+from buildkit_builder.spec import CopyLayer, ImageSpec, Layer, LocalFiles
 from buildkit_builder.wire import ops_pb2
 
 AMD64 = llb.Platform(architecture="amd64")
 PASSWD = b"root:x:0:0:root:/root:/bin/bash\nflyte:x:1000:1000::/home/flyte:/bin/bash\n"
 GROUP = b"root:x:0:\nflyte:x:1000:\n"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BASE_DIGEST, UV_DIGEST = f"sha256:{'b' * 64}", f"sha256:{'e' * 64}"
+BASE_DIGEST, TOOL_DIGEST = f"sha256:{'b' * 64}", f"sha256:{'e' * 64}"
+TOOLS = ("ghcr.io/astral-sh/uv", "ghcr.io/prefix-dev/pixi")
 
 
 @dataclass(kw_only=True)
@@ -33,6 +34,7 @@ class Daemon:
         files: Their content; a list is what they hold from one question to the next.
         asked: The paths that were asked for, in order.
         states: The states they were asked of.
+        built: The lines of Dockerfiles that it was asked to carry out.
     """
 
     config: Mapping[str, Any] = field(default_factory=lambda: {"Env": ["PATH=/usr/bin"]})
@@ -40,18 +42,25 @@ class Daemon:
     files: Mapping[str, bytes | list[bytes | None] | None] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     states: list[llb.State] = field(default_factory=list)
+    built: list[BuildLines] = field(default_factory=list)
 
-    def answer(self, question: ResolveImage | ReadFile) -> Any:
+    def answer(self, question: Question) -> Any:
         """The answer to a question of lowering."""
+        if isinstance(question, BuildLines):
+            self.built.append(question)
+            # What a Dockerfile frontend would do, told from what lowering does by its name.
+            state = question.image.state.run(["lines", *question.lines], name=f"carried out: {question.name}").root
+            config = question.image.config.with_env("LINES", str(len(self.built))).with_working_dir("/lines")
+            return replace(question.image, state=state, config=config)
         if isinstance(question, ReadFile):
             self.asked.append(question.path)
             self.states.append(question.state)
             found = self.files.get(question.path)
             return found.pop(0) if isinstance(found, list) else found
-        if "uv" in question.reference:
+        if question.reference.startswith(TOOLS):
             return Resolved(
                 name=question.reference,
-                reference=f"ghcr.io/astral-sh/uv:1@{UV_DIGEST}",
+                reference=f"{question.reference}@{TOOL_DIGEST}",
                 resolve_mode="pull",
                 config=llb.ImageConfig(),
             )
@@ -67,6 +76,21 @@ class Daemon:
             resolve_mode="local",
             config=llb.ImageConfig.parse(json.dumps(document).encode()),
         )
+
+
+def files(kind: Literal["file", "folder"], root: str) -> LocalFiles:
+    """Files of this machine."""
+    return LocalFiles(kind=kind, root=Path(root))
+
+
+def file_layer(root: str, destination: str) -> CopyLayer:
+    """A file that is copied."""
+    return CopyLayer(files=files("file", root), destination=destination, origin="with_source_file")
+
+
+def folder_layer(root: str, destination: str) -> CopyLayer:
+    """A folder that is copied."""
+    return CopyLayer(files=files("folder", root), destination=destination, origin="with_source_folder")
 
 
 def spec(*layers: Layer, creates_user: bool = False, python_version: tuple[int, int] = (3, 12)) -> ImageSpec:

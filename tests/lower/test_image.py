@@ -21,7 +21,6 @@ from buildkit_builder.spec import (
     EnvLayer,
     LabelsLayer,
     Layer,
-    LocalFiles,
     PipLayer,
     PipOptions,
     RequirementsLayer,
@@ -36,18 +35,18 @@ from tests.lower.driver import (
     GOLDEN,
     GROUP,
     PASSWD,
-    UV_DIGEST,
+    TOOL_DIGEST,
     Daemon,
     environment_of,
+    file_layer,
+    folder_layer,
     graph,
     lowered,
     spec,
 )
 
-FOLDER = CopyLayer(
-    files=LocalFiles(kind="folder", root=Path("/work/src")), destination="./src", origin="with_source_folder"
-)
-FILE = CopyLayer(files=LocalFiles(kind="file", root=Path("/work/a.py")), destination=".", origin="with_source_file")
+FOLDER = folder_layer("/work/src", "./src")
+FILE = file_layer("/work/a.py", ".")
 TOKEN = SecretRef(id="flyte/TOKEN", variable="TOKEN", source_variable="TOKEN", source_file="/etc/secrets/TOKEN")
 COMMAND = CommandsLayer(commands=("true",))
 NVIDIA = "/usr/local/nvidia/bin:/usr/local/cuda/bin"
@@ -69,7 +68,7 @@ def test_images_are_pinned_by_what_they_were_resolved_to() -> None:
 
     assert f"docker-image://docker.io/library/debian:12@{BASE_DIGEST}" == base.identifier
     assert "local" == base.attrs["image.resolvemode"]
-    assert f"docker-image://ghcr.io/astral-sh/uv:1@{UV_DIGEST}" == uv.identifier
+    assert f"docker-image://ghcr.io/astral-sh/uv:1@{TOOL_DIGEST}" == uv.identifier
     assert "pull" == uv.attrs["image.resolvemode"]
 
 
@@ -114,7 +113,7 @@ def test_a_base_without_a_path_gets_buildkits() -> None:
     ],
 )
 def test_the_bases_python_wins(base: list[str], virtualenv: str, python: str) -> None:
-    """A variable of the base wins over the default of an `ARG`, as in Flyte's Dockerfile."""
+    """A variable of the base wins over what Flyte sets by default."""
     made = env(Env=base)
 
     assert (virtualenv, python) == (made["VIRTUALENV"], made["UV_PYTHON"])
@@ -128,14 +127,14 @@ def test_the_bases_python_wins(base: list[str], virtualenv: str, python: str) ->
         ([], {"UV_PYTHON": "/usr/bin/python3"}, "/opt/venv", "/usr/bin/python3"),
         ([], {"VIRTUALENV": "/a b", "UV_PYTHON": "$A}'\\\"{"}, "/a b", "$A}'\\\"{"),
         ([], {"VIRTUALENV": ""}, "", "/bin/python"),
-        (["VIRTUALENV=/base"], {"VIRTUALENV": "/venv"}, "/base", "/base/bin/python"),
-        (["UV_PYTHON=/base"], {"UV_PYTHON": "/py", "OTHER": "x"}, "/opt/venv", "/base"),
+        (["VIRTUALENV=/base"], {"VIRTUALENV": "/venv"}, "/venv", "/venv/bin/python"),
+        (["UV_PYTHON=/base"], {"UV_PYTHON": "/py", "OTHER": "x"}, "/opt/venv", "/py"),
     ],
 )
 def test_arguments_of_flytes_dockerfile(
     base: list[str], arguments: dict[str, str], virtualenv: str, python: str
 ) -> None:
-    """They stand for themselves, variables and quotes included, and give way to variables of the base."""
+    """They stand for themselves, variables and quotes included, and win over variables of the base."""
     made = lowered(spec(), Daemon(config={"Env": base}), build_args=arguments).config.env
 
     assert (virtualenv, python) == (made["VIRTUALENV"], made["UV_PYTHON"])
@@ -168,10 +167,28 @@ def test_commands_run_in_the_bases_shell_as_root() -> None:
     assert ["/bin/sh", "-c", "true"] == list(graph(lowered(spec(COMMAND))).run("with_commands").meta.args)
 
 
-def test_a_base_with_instructions_of_its_own_is_refused() -> None:
-    """`ONBUILD` is not carried out, and an image without its effects would not be what the base promises."""
-    with pytest.raises(ImageError, match=r"The base image debian:12 has instructions.*`ONBUILD COPY \. /app`"):
-        lowered(spec(), Daemon(config={"OnBuild": ["COPY . /app", "RUN make"]}))
+def test_instructions_of_the_base_are_carried_out_first() -> None:
+    """They are a Dockerfile's, and its frontend carries them out at `FROM`; all else goes on from there."""
+    daemon = Daemon(config={"OnBuild": ["COPY . /app", "RUN make"]})
+    result = lowered(spec(COMMAND), daemon)
+    [question] = daemon.built
+    made = graph(result)
+
+    assert ((), "ONBUILD of debian:12") == (question.lines, question.name)
+    assert ("COPY . /app", "RUN make") == question.image.config.on_build
+    assert "PATH" in question.image.config.env
+    assert ["image debian:12"] == names(question.image.state)
+    assert made.names.index("carried out: ONBUILD of debian:12") < made.names.index("the Python 3.12 environment")
+    assert "1" == environment_of(made.run("with_commands"))["LINES"]
+    assert "/lines" == made.run("with_commands").meta.cwd
+
+
+def test_a_base_without_instructions_asks_for_none() -> None:
+    """It would cost a solve."""
+    daemon = Daemon()
+    lowered(spec(COMMAND), daemon)
+
+    assert [] == daemon.built
 
 
 def test_an_image_that_creates_the_user_runs_as_it_in_its_home() -> None:
@@ -300,7 +317,7 @@ def test_where_a_copy_goes(layer: CopyLayer, destination: str, target: str) -> N
 def test_what_a_copy_takes() -> None:
     """The contents of a folder, or one file; no character of a name is a wildcard."""
     folder = graph(lowered(spec(FOLDER))).action("with_source_folder").copy
-    file = graph(lowered(spec(replace(FILE, source=Path("/work/a[1]*.py"))))).action("with_source_file").copy
+    file = graph(lowered(spec(file_layer("/work/a[1]*.py", ".")))).action("with_source_file").copy
 
     assert ("/", True, False) == (folder.src, folder.dirCopyContents, folder.allowWildcard)
     assert ("/a[1]*.py", False, False) == (file.src, file.dirCopyContents, file.allowWildcard)
@@ -320,16 +337,16 @@ def test_local_sources_carry_the_session_and_their_shared_key() -> None:
     ("files", "owned"),
     [
         (USERS, True),
-        ({"/etc/passwd": PASSWD}, False),
-        ({"/etc/group": GROUP}, False),
+        ({"/etc/passwd": PASSWD}, True),
+        ({"/etc/group": GROUP}, True),
         ({}, False),
         ({"/etc/passwd": b"", "/etc/group": b""}, False),
-        ({"/etc/passwd": b"notflyte:x:1:1::/:\nflyte2:x:1:1::/:\n# flyte\n", "/etc/group": GROUP}, False),
+        ({"/etc/passwd": b"notflyte:x:1:1::/:\nflyte2:x:1:1::/:\n# flyte\n", "/etc/group": b"x:x:1:flyte"}, False),
         ({"/etc/passwd": b"\xff:x\nflyte:x:1:1::/:", "/etc/group": b"flyte:x:1:"}, True),
     ],
 )
 def test_who_owns_copied_files(files: dict[str, bytes | list[bytes | None] | None], owned: bool) -> None:
-    """The `flyte` user where the image has both the user and the group, else root."""
+    """The `flyte` user and group where the image has either, else root; the daemon knows what to do for the other."""
     owner = graph(lowered(spec(FOLDER), Daemon(files=files))).action("with_source").copy.owner
 
     assert ("flyte" if owned else "") == owner.user.byName.name
@@ -341,8 +358,8 @@ def test_users_are_looked_up_once_in_the_base() -> None:
     daemon = Daemon(files=USERS)
     made = lowered(spec(AptLayer(packages=("git",)), FOLDER, EnvLayer(variables=(("A", "1"),)), FILE), daemon)
 
-    assert ["/etc/passwd", "/etc/group"] == daemon.asked
-    assert [1, 1] == [len(names(state)) for state in daemon.states]
+    assert ["/etc/passwd"] == daemon.asked
+    assert [1] == [len(names(state)) for state in daemon.states]
     assert 2 == len([op for op in graph(made).ops("with_source") if op.file.actions[0].copy.owner.user.byName.name])
 
 

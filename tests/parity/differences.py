@@ -59,6 +59,11 @@ class Better:
 
 IGNORED: tuple[Ignored, ...] = (
     Ignored(
+        pattern=r"config\.Labels\.buildkit-builder\.identity",
+        what="config",
+        reason="What an image of ours was made from, so that one that was made from something else is not taken for it.",
+    ),
+    Ignored(
         pattern=r"var/log/(dpkg|alternatives|apt/history|apt/term|apt/eipp)\.log(\.xz)?",
         what="content",
         reason="Logs of apt and dpkg: every line has a time.",
@@ -77,4 +82,59 @@ IGNORED: tuple[Ignored, ...] = (
     ),
 )
 
-BETTER: tuple[Better, ...] = ()
+BETTER: tuple[Better, ...] = (
+    Better(
+        name="environment-of-the-base",
+        theirs="The base's `UV_PYTHON` and `VIRTUALENV` are overruled: an ARG of its Dockerfile has the same name.",
+        ours="They hold: the base's environment is used, and no other is made.",
+        reason="Packages are to go where the base's own packages are, or the one cannot import the other.",
+    ),
+    Better(
+        name="values-with-spaces",
+        theirs="A variable's value with a space in it: the build fails, or sets other variables than were asked for.",
+        ours="The value is the text, spaces and all.",
+        reason="A dictionary of Python has keys and values, and no words of a Dockerfile.",
+    ),
+    Better(
+        name="paths-with-spaces",
+        theirs="A local path with a space in it: the build fails, as the Dockerfile takes it for two.",
+        ours="It is the path.",
+        reason="Folders of users have spaces.",
+    ),
+    Better(
+        name="lines-of-a-command",
+        theirs="A command of several lines: the second is taken for an instruction of the Dockerfile.",
+        ours="The shell gets the whole text.",
+        reason="A script in triple quotes is a script.",
+    ),
+    Better(
+        name="trailing-backslash",
+        theirs="A command that ends in a backslash takes in the next instruction: the layer after it is lost.",
+        ours="The shell gets the text, and the next layer is a step of its own.",
+        reason="A layer must not vanish without a word.",
+    ),
+    Better(
+        name="requirements-ignored",
+        theirs="A `.dockerignore` that matches a requirements file, or a file by its name: the build fails.",
+        ours="Files that a layer names are there; the patterns are for folders.",
+        reason="The patterns are relative to a folder, and Flyte's context is a folder nobody sees.",
+    ),
+    Better(
+        name="ignore-all-but",
+        theirs="`*` with exceptions leaves out the context's own folder: nothing can be copied, and the build fails.",
+        ours="The patterns hold for the copied folder alone.",
+        reason="The usual way to write a list of what is wanted.",
+    ),
+    Better(
+        name="empty-folders",
+        theirs="A folder that holds nothing but empty folders is made, and those are not.",
+        ours="Neither is.",
+        reason="Of no use either way; folders come with the files in them.",
+    ),
+    Better(
+        name="poetry-secrets",
+        theirs="The secrets of a Poetry project are named in its Dockerfile and never supplied.",
+        ours="They reach the step.",
+        reason="It is what `secret_mounts` is for.",
+    ),
+)

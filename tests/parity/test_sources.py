@@ -37,6 +37,25 @@ async def test_file(with_user: Image, parity: Parity, source: Path) -> None:
     assert b"main.py\n" == (await parity.same(image)).tree()["app/main.py"].content
 
 
+@pytest.mark.parametrize(
+    ("line", "owner"),
+    [
+        ("RUN true", (0, 0)),
+        ("RUN groupadd -g 77 flyte", (0, 77)),
+        ("RUN useradd -u 88 -g users flyte", (88, 100)),
+        ("RUN groupadd -g 77 flyte && useradd -u 88 -g users flyte", (88, 77)),
+    ],
+    ids=["neither", "group", "user", "both"],
+)
+async def test_owner(bases: Bases, parity: Parity, source: Path, line: str, owner: tuple[int, int]) -> None:
+    """Files are for the user and the group called `flyte`, whatever their numbers; root stands in for what is missing."""
+    image = bases.of(line).with_source_folder(source, dst="/app").with_source_file(source / "run.sh", dst="/new/run.sh")
+
+    tree = (await parity.same(image)).tree()
+
+    assert {owner} == {(tree[path].uid, tree[path].gid) for path in ("app", "app/main.py", "new", "new/run.sh")}
+
+
 async def test_file_destinations(with_user: Image, parity: Parity, source: Path) -> None:
     """A file under another name, into folders there and not there, to a variable's place, and over another file."""
     image = (
@@ -109,13 +128,10 @@ async def test_folder_contents(with_user: Image, parity: Parity, source: Path) -
     assert "app/src" not in tree
 
 
-@pytest.mark.parametrize("contents", [True, False])
 @pytest.mark.parametrize("destination", ["lib", "lib/", "/opt/app", "/opt/app/", "./a/../b", "/"])
-async def test_folder_destinations(
-    with_user: Image, parity: Parity, source: Path, destination: str, contents: bool
-) -> None:
+async def test_folder_destinations(with_user: Image, parity: Parity, source: Path, destination: str) -> None:
     """Every way to write where a folder goes: all are the place of its contents."""
-    image = with_user.with_workdir("/app").with_source_folder(source, dst=destination, copy_contents_only=contents)
+    image = with_user.with_workdir("/app").with_source_folder(source, dst=destination)
 
     place = (Path("/app") / destination).resolve().relative_to("/")
     assert str(place / "main.py") in (await parity.same(image)).tree()

@@ -29,12 +29,15 @@ def environment(build_args: Mapping[str, str], base: Mapping[str, str]) -> tuple
         ({"VIRTUALENV": "/x"}, {}, ("/x", "/x/bin/python")),
         ({"UV_PYTHON": "/usr/bin/python3"}, {}, ("/opt/venv", "/usr/bin/python3")),
         ({"VIRTUALENV": "/x", "UV_PYTHON": "/y"}, {}, ("/x", "/y")),
-        ({"VIRTUALENV": "/x"}, {"VIRTUALENV": "/base"}, ("/base", "/base/bin/python")),
-        ({"UV_PYTHON": "/y"}, {"UV_PYTHON": "/base/python"}, ("/opt/venv", "/base/python")),
+        ({}, {"VIRTUALENV": "/base"}, ("/base", "/base/bin/python")),
+        ({}, {"UV_PYTHON": "/base/python"}, ("/opt/venv", "/base/python")),
+        ({"VIRTUALENV": "/x"}, {"VIRTUALENV": "/base"}, ("/x", "/x/bin/python")),
+        ({"VIRTUALENV": "/x"}, {"UV_PYTHON": "/base/python"}, ("/x", "/x/bin/python")),
+        ({"UV_PYTHON": "/y"}, {"UV_PYTHON": "/base/python"}, ("/opt/venv", "/y")),
         ({"VIRTUALENV": "/a b}$HOME'\"\\"}, {"HOME": "no"}, ("/a b}$HOME'\"\\", "/a b}$HOME'\"\\/bin/python")),
         ({"OTHER": "1"}, {}, ("/opt/venv", "/opt/venv/bin/python")),
     ],
 )
 def test_place_of_the_environment(build_args: dict[str, str], base: dict[str, str], expected: tuple[str, str]) -> None:
-    """The arguments of Flyte's Dockerfile are taken literally, and a variable of the base wins over them."""
+    """The arguments of Flyte's Dockerfile are taken literally and win over variables of the base."""
     assert expected == environment(build_args, base)

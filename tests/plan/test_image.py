@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from buildkit_builder.plan import (
     CopyImage,
     CopyLocal,
+    DockerfileLines,
     LocalSource,
     Plan,
     Run,
@@ -28,6 +29,7 @@ from buildkit_builder.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,
+    DockerfileLayer,
     EnvLayer,
     ImageSpec,
     LabelsLayer,
@@ -60,6 +62,18 @@ def spec(*layers: Layer, **changes: Any) -> ImageSpec:
     )
 
 
+def file_layer(root: str, destination: str) -> CopyLayer:
+    """A file that is copied."""
+    files = LocalFiles(kind="file", root=Path(root))
+    return CopyLayer(files=files, destination=destination, origin="with_source_file")
+
+
+def folder_layer(root: str, destination: str, *ignore: str) -> CopyLayer:
+    """A folder that is copied."""
+    files = LocalFiles(kind="folder", root=Path(root), ignore=ignore)
+    return CopyLayer(files=files, destination=destination, origin="with_source_folder")
+
+
 def user_steps(*layers: Layer) -> list[Any]:
     """The steps of the layers alone, without those that every image has before and after."""
     before = len(plan(spec()).steps) - 2
@@ -85,6 +99,12 @@ def shown(planned: Plan) -> str:
                 lines += [f"RUN {step.name}", *(f"    {extra}" for extra in extras), f"    $ {step.command}"]
             case CopyLocal():
                 lines.append(f"COPY {step.name}: {step.source.partition('-')[0]}-…{step.path} to {step.destination}")
+            case DockerfileLines():
+                lines += [
+                    f"DOCKERFILE {step.name}",
+                    *(f"    secret {secret.id} as {secret.variable or secret.path}" for secret in step.secrets),
+                    *(f"    | {line}" for line in step.lines),
+                ]
             case CopyImage():
                 lines.append(f"COPY {step.name}: {step.path} of {step.image} to {step.destination}")
             case Workdir():
@@ -132,6 +152,10 @@ RUN with_requirements requirements.txt
     $ uv pip install --python $UV_PYTHON --requirement requirements.txt
 COPY with_source_folder src → ./src: src-…/ to ./src
 COPY with_source_file a.py → .: a.py-…/a.py to .
+DOCKERFILE Dockerfile ARG X=1; RUN true
+    secret flyte/TOKEN as TOKEN
+    | ARG X=1
+    | RUN true
 USER flyte
 WORKDIR the flyte user's home: /home/flyte
 ENV _F_IMG_ID=reg.example.com/team/mine:1
@@ -153,14 +177,9 @@ def test_a_typical_image() -> None:
             AptLayer(packages=("git", "curl")),
             PipLayer(packages=("numpy<3", "torch"), options=options, secrets=(TOKEN,)),
             RequirementsLayer(file=Path("/work/requirements.txt"), content=b"httpx\n"),
-            CopyLayer(
-                files=LocalFiles(kind="folder", root=Path("/work/src")),
-                destination="./src",
-                origin="with_source_folder",
-            ),
-            CopyLayer(
-                files=LocalFiles(kind="file", root=Path("/work/src/a.py")), destination=".", origin="with_source_file"
-            ),
+            folder_layer("/work/src", "./src"),
+            file_layer("/work/src/a.py", "."),
+            DockerfileLayer(lines=("ARG X=1", "RUN true"), secrets=(TOKEN,)),
             creates_user=True,
         )
     )
@@ -200,16 +219,9 @@ def test_the_images_that_are_needed_are_each_named_once() -> None:
         (CommandsLayer(commands=("set -e\n\n  echo \t'a b'\n",)), "with_commands set -e echo 'a b'"),
         (CommandsLayer(commands=("",)), "with_commands"),
         (WorkdirLayer(path="/a\nb"), "with_workdir /a b"),
-        (
-            CopyLayer(
-                files=LocalFiles(kind="file", root=Path("/a/b c.py")), destination="/x/", origin="with_source_file"
-            ),
-            "with_source_file b c.py → /x/",
-        ),
-        (
-            CopyLayer(files=LocalFiles(kind="folder", root=Path("/")), destination="/x", origin="with_source_folder"),
-            "with_source_folder → /x",
-        ),
+        (file_layer("/a/b c.py", "/x/"), "with_source_file b c.py → /x/"),
+        (folder_layer("/", "/x"), "with_source_folder → /x"),
+        (DockerfileLayer(lines=("RUN  a  <<EOF\nb\nEOF", "ENV A=1")), "Dockerfile RUN a <<EOF b EOF; ENV A=1"),
     ],
 )
 def test_steps_are_named_in_the_users_words(layer: Layer, name: str) -> None:
@@ -319,23 +331,16 @@ def sources(*layers: Layer) -> tuple[LocalSource, ...]:
     return plan(spec(*layers)).sources
 
 
-FOLDER = CopyLayer(
-    files=LocalFiles(kind="folder", root=Path("/work/src"), ignore=("*.pyc",)),
-    destination="./src",
-    origin="with_source_folder",
-)
+FOLDER = folder_layer("/work/src", "./src", "*.pyc")
 
 
 def test_a_source_keeps_its_name_whatever_else_is_in_the_image() -> None:
     """The daemon files its copy of a folder under the name, so adding a layer must not send everything again."""
     [alone] = sources(FOLDER)
-    other = CopyLayer(
-        files=LocalFiles(kind="file", root=Path("/work/a.py")), destination=".", origin="with_source_file"
-    )
-    among = sources(other, AptLayer(packages=("git",)), FOLDER)
+    among = sources(file_layer("/work/a.py", "."), AptLayer(packages=("git",)), FOLDER)
 
     assert alone == among[1]
-    assert alone == LocalSource(name=alone.name, kind="folder", root=Path("/work/src"), ignore=("*.pyc",))
+    assert alone == LocalSource(name=alone.name, files=FOLDER.files)
     assert alone.name.startswith("src-")
 
 
@@ -351,29 +356,27 @@ def test_two_copies_of_one_folder_share_a_source() -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    "changes",
     [
-        replace(FOLDER, ignore=()),
-        replace(FOLDER, source=Path("/work/other/src")),
-        replace(FOLDER, kind="file", ignore=()),
-        replace(FOLDER, ignore=("*.pyc", "x")),
+        {"ignore": ()},
+        {"ignore": ("*.pyc", "x")},
+        {"root": Path("/work/other/src")},
+        {"kind": "file"},
+        {"always": ("a",)},
+        {"only": ()},
+        {"only": ("a",)},
     ],
 )
-def test_what_differs_in_any_way_is_another_source(other: CopyLayer) -> None:
-    """Another folder of the same name, other patterns, or a file are never mixed up."""
-    first, second = sources(FOLDER, other)
+def test_what_differs_in_any_way_is_another_source(changes: dict[str, Any]) -> None:
+    """Another folder of the same name, other patterns, other files, or a file are never mixed up."""
+    first, second = sources(FOLDER, replace(FOLDER, files=replace(FOLDER.files, **changes)))
 
     assert first.name != second.name
 
 
 def test_what_is_copied_of_a_source() -> None:
     """A folder's contents, or the one file."""
-    folder, file = user_steps(
-        FOLDER,
-        CopyLayer(
-            files=LocalFiles(kind="file", root=Path("/work/a b.py")), destination="/x", origin="with_source_file"
-        ),
-    )
+    folder, file = user_steps(FOLDER, file_layer("/work/a b.py", "/x"))
 
     assert "/" == folder.path
     assert "/a b.py" == file.path

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from buildkit_builder.client.events import ProgressGroup, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
 from buildkit_builder.progress.loglines import LINE_LIMIT
 from buildkit_builder.progress.trace import Counts, Trace
-from buildkit_builder.progress.vertex import Interval, State, Vertex, merged
+from buildkit_builder.progress.vertex import OPTIONAL, Interval, State, Vertex, merged
 from tests.progress.support import log, update, vertex
 
 DIGESTS = st.sampled_from("abcd")
@@ -299,3 +299,13 @@ def test_last_line_without_end_comes_with_the_end_of_the_step() -> None:
     changes = trace.apply(update(vertex("a", 1.0, 2.0)), 100.0)
 
     assert ["no end"] == [line.text for line in changes.lines]
+
+
+def test_look_ups_that_may_find_nothing_are_not_shown() -> None:
+    """What is asked for in passing is no step of the build, and its failing is no failure."""
+    trace = Trace()
+    event = vertex("a", f"{OPTIONAL}look up x", started=1.0, completed=2.0, error="not found")
+
+    changes = trace.apply(StatusUpdate(vertexes=(event,)), 0.0)
+
+    assert ((), ()) == (changes.vertices, trace.failures)
