@@ -370,21 +370,16 @@ def test_initializing_flyte_activates(tmp_path: Path) -> None:
 
 def test_activating_loads_nothing_of_flytes_builders() -> None:
     """Until Flyte builds, activating has cost nothing; when it does, `local` means this package."""
-    said = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys, flyte\n"
-            "from buildkit_builder import activation\n"
-            "before = set(sys.modules)\n"
-            "activation.activate()\n"
-            "print(sorted(set(sys.modules) - before))\n"
-            "from flyte.extend import ImageBuildEngine\n"
-            "print(type(ImageBuildEngine._get_builder('local')).__name__)\n",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    script = (
+        "import sys, flyte\n"
+        "from buildkit_builder import activation\n"
+        "before = set(sys.modules)\n"
+        "activation.activate()\n"
+        "print(sorted(set(sys.modules) - before))\n"
+        "from flyte.extend import ImageBuildEngine\n"
+        "print(type(ImageBuildEngine._get_builder('local')).__name__)\n"
+    )
+
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert "[]\nBuildKitImageBuilder\n" == said

@@ -364,7 +364,7 @@ class Gateway:
         )
 
     async def _call(self, method: str, response: Any, request: Any) -> Any:
-        call = self._channel.unary_unary(
+        call: Any = self._channel.unary_unary(
             method,
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=response.FromString,

@@ -11,6 +11,7 @@ from buildkit_builder.solve.exporters import (
     Push,
     TarArchive,
 )
+from buildkit_builder.solve.frontend import GraphFrontend
 from buildkit_builder.solve.request import BuildRequest, BuildResult
 from buildkit_builder.solve.run import build
 
@@ -20,6 +21,7 @@ __all__ = [
     "DockerArchive",
     "Exporter",
     "Files",
+    "GraphFrontend",
     "LoadIntoEngine",
     "OciArchive",
     "Push",

@@ -11,7 +11,13 @@ from buildkit_builder.solve.request import Bridge
 
 
 async def resolve_image(
-    bridge: Bridge, reference: str, platform: llb.Platform, mode: ResolveMode, *, what: str = "the image", optional: bool = False
+    bridge: Bridge,
+    reference: str,
+    platform: llb.Platform,
+    mode: ResolveMode,
+    *,
+    what: str = "the image",
+    optional: bool = False,
 ) -> ResolvedImage:
     """Asks for an image's digest and config.
 

@@ -97,8 +97,13 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class PulledImage:
-    """One platform's image: manifest, config and layers."""
+    """One platform's image: manifest, config and layers.
 
+    Attributes:
+        reference: The name that it was fetched by.
+    """
+
+    reference: str
     manifest: dict[str, Any]
     config: dict[str, Any]
     layers: tuple[Layer, ...]
@@ -249,4 +254,4 @@ def pull(reference: str, *, platform: str = "linux/amd64") -> PulledImage:
         found = json.loads(_get(registry, f"{name}/manifests/{chosen}")[0])
     config = json.loads(_get(registry, f"{name}/blobs/{found['config']['digest']}")[0])
     layers = tuple(_layer(registry, name, layer["digest"]) for layer in found["layers"])
-    return PulledImage(manifest=found, config=config, layers=layers)
+    return PulledImage(reference=reference, manifest=found, config=config, layers=layers)

@@ -46,7 +46,8 @@ class Bases:
         text = "\n".join([f"FROM {start}", *lines, ""])
         tag = name or f"parity-base:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         done = subprocess.run(
-            [self.docker, "buildx", "build", "--builder=default", "--load", "--provenance=false", f"--tag={tag}", "-"],
+            [self.docker, "buildx", "build", "--builder=default", "--load", "--provenance=false",
+                     "--allow=network.host", f"--tag={tag}", "-"],
             input=text,
             env=dict(self.engine.environ),
             stdout=subprocess.PIPE,

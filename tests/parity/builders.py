@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Template
 
 import pytest
@@ -39,6 +40,10 @@ class Built:
         assert self.image is not None, self.error
         return self.image
 
+    def explained(self, output: str) -> Built:
+        """With what was printed before its error."""
+        return self if self.image is not None else replace(self, error=f"{output}\n{self.error}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -72,24 +77,23 @@ class Parity:
     tally: Tally
     output: Callable[[], str]
 
-    async def both(self, image: Image, theirs: Image | None = None) -> Pair:
-        """Builds an image with ours, then with Flyte's own builder.
-
-        Args:
-            image: What to build.
-            theirs: What Flyte's own builder is to build where it is not the same.
-        """
-        ours = await self._built(BuildKitImageBuilder(), image)
-        return Pair(ours=ours, theirs=await self._built(docker_builder.DockerImageBuilder(), theirs or image))
+    async def both(self, image: Image) -> Pair:
+        """Builds an image with both at the same time: with Flyte's own builder under a name of its own."""
+        self.output()
+        ours, theirs = await asyncio.gather(
+            self._built(BuildKitImageBuilder(), image),
+            self._built(docker_builder.DockerImageBuilder(), image.clone(name=f"{image.name}-theirs")),
+        )
+        output = self.output()
+        return Pair(ours=ours.explained(output), theirs=theirs.explained(output))
 
     async def _built(self, builder: BuildKitImageBuilder | docker_builder.DockerImageBuilder, image: Image) -> Built:
-        self.output()
         try:
             result = await builder.build_image(image, force=True)
         except (ImageBuildError, OSError, ValueError, AssertionError) as error:
-            return Built(image=None, error=f"{self.output()}\n{type(error).__name__}: {error}")
+            return Built(image=None, error=f"{type(error).__name__}: {error}")
         assert result.uri is not None
-        return Built(image=pull(result.uri))
+        return Built(image=await asyncio.to_thread(pull, result.uri))
 
     async def same(self, image: Image) -> PulledImage:
         """Builds with both; they must not differ in anything that the table does not allow. Returns ours."""

@@ -33,13 +33,16 @@ class Difference:
 
 
 def compare(theirs: PulledImage, ours: PulledImage) -> list[Difference]:
-    """Everything in which two images differ, allowed or not."""
-    return [*_configs(_flat(theirs.config), _flat(ours.config)), *_trees(theirs, ours)]
+    """Everything in which two images differ, allowed or not; each may name itself in `_F_IMG_ID`."""
+    return [*_configs(_flat(theirs), _flat(ours)), *_trees(theirs, ours)]
 
 
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(image: PulledImage) -> dict[str, Any]:
     """A config with its inner part's keys beside its own, and labels one by one; empty values are none."""
+    config = image.config
     inner = dict(config.get("config") or {})
+    itself = f"_F_IMG_ID={image.reference}"
+    inner["Env"] = ["_F_IMG_ID=(its name)" if entry == itself else entry for entry in inner.get("Env") or ()]
     labels = inner.pop("Labels", None) or {}
     found = {key: value for key, value in config.items() if key not in ("config", *UNCOMPARED)}
     found |= {f"config.{key}": value for key, value in inner.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.conftest import Engine
 from tests.parity.bases import Bases
 from tests.parity.builders import Parity, Tally, strip_syntax
 from tests.parity.packages import Index, serve
+from tests.parity.tools import Tools, download
 
 TALLY = pytest.StashKey[Tally]()
 BASE = "python:3.11-slim-bookworm"
@@ -35,10 +37,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def index() -> Iterator[Index]:
-    """The suite's package index."""
-    with serve() as served:
+def index(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    """The suite's package index, which has Poetry and hatchling as well."""
+    kept = engine.environ.get("BUILDKIT_BUILDER_ENGINE_DIR")
+    folder = Path(kept) / "parity" if kept else tmp_path_factory.mktemp("parity")
+    with serve(download(folder / f"wheels-{platform.machine()}", "poetry", "hatchling")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def tools(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """uv and Poetry, to make lock files with; Flyte's own builder wants uv as well."""
+    return Tools(bases=bases, folder=tmp_path_factory.mktemp("tools"))
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ class Ignored:
         reason: Why it cannot be alike, or need not.
         start: For `content`: the first byte that may differ.
         end: The byte after the last one that may differ; `None` for all to the end.
+        line: For `content`: only lines of this form may differ, as a regular expression of all of a line.
     """
 
     pattern: str
@@ -30,6 +31,7 @@ class Ignored:
     reason: str
     start: int = 0
     end: int | None = None
+    line: str = ""
 
     def covers(self, name: str, what: What) -> bool:
         """Whether the row is about this."""
@@ -37,6 +39,9 @@ class Ignored:
 
     def without(self, content: bytes) -> bytes:
         """What must still be alike of a content."""
+        if self.line:
+            lines = content.splitlines(keepends=True)
+            return b"".join(line for line in lines if not re.fullmatch(self.line.encode(), line.rstrip()))
         return content[: self.start] + (b"" if self.end is None else content[self.end :])
 
 
@@ -79,6 +84,17 @@ IGNORED: tuple[Ignored, ...] = (
         start=8,
         end=12,
         reason="Bytecode names the time of its source, which is when it was installed. The source itself is compared.",
+    ),
+    Ignored(
+        pattern=r".*\.dist-info/uv_cache\.json",
+        what="content",
+        reason="uv notes when the files of a local project or wheel were last changed, which is when they were copied.",
+    ),
+    Ignored(
+        pattern=r".*\.dist-info/RECORD",
+        what="content",
+        line=r"[^,]*\.dist-info/uv_cache\.json,sha256=.*",
+        reason="The hash of the file above.",
     ),
 )
 

@@ -304,7 +304,7 @@ def test_last_line_without_end_comes_with_the_end_of_the_step() -> None:
 def test_look_ups_that_may_find_nothing_are_not_shown() -> None:
     """What is asked for in passing is no step of the build, and its failing is no failure."""
     trace = Trace()
-    event = vertex("a", f"{OPTIONAL}look up x", started=1.0, completed=2.0, error="not found")
+    event = vertex("a", 1.0, 2.0, name=f"{OPTIONAL}look up x", error="not found")
 
     changes = trace.apply(StatusUpdate(vertexes=(event,)), 0.0)
 
