@@ -275,6 +275,26 @@ async def test_right_credentials(private: Private, name: str, place: str) -> Non
     assert private.registry.has(name)
 
 
+async def test_registry_secret(private: Private, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's own registry secret, in the form of Docker's config, is what the registry is shown."""
+    monkeypatch.setenv("REGISTRY", json.dumps({"auths": {private.registry.address: {"auth": auth(USER, PASSWORD)}}}))
+
+    await BuildKitImageBuilder().build_image(private.image.clone(registry_secret="registry", extendable=True))
+
+    assert private.registry.has(name)
+
+
+async def test_docker_auth_config(private: Private, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DOCKER_AUTH_CONFIG holds credentials as well."""
+    monkeypatch.setenv(
+        "DOCKER_AUTH_CONFIG", json.dumps({"auths": {private.registry.address: {"auth": auth(USER, PASSWORD)}}})
+    )
+
+    await BuildKitImageBuilder().build_image(private.image)
+
+    assert private.registry.has(name)
+
+
 async def test_helper_that_fails(private: Private, failure: Failure) -> None:
     """A credential helper that fails is named with what it said."""
     private.helper("the keychain is locked", code=1)

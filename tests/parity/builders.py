@@ -40,10 +40,6 @@ class Built:
         assert self.image is not None, self.error
         return self.image
 
-    def explained(self, output: str) -> Built:
-        """With what was printed before its error."""
-        return self if self.image is not None else replace(self, error=f"{output}\n{self.error}")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
@@ -84,8 +80,10 @@ class Parity:
             self._built(BuildKitImageBuilder(), image),
             self._built(docker_builder.DockerImageBuilder(), image.clone(name=f"{image.name}-theirs")),
         )
-        output = self.output()
-        return Pair(ours=ours.explained(output), theirs=theirs.explained(output))
+        # Ours is told to be quiet, and says in its error all there is to say.
+        if theirs.image is None:
+            theirs = replace(theirs, error=f"{self.output()}\n{theirs.error}")
+        return Pair(ours=ours, theirs=theirs)
 
     async def _built(self, builder: BuildKitImageBuilder | docker_builder.DockerImageBuilder, image: Image) -> Built:
         try:

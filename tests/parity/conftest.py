@@ -64,7 +64,7 @@ def user(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FLYTE_IMAGE_REGISTRY", engine.registry)
-    monkeypatch.setenv("FLYTE_BUILDKIT_PROGRESS", "plain")
+    monkeypatch.setenv("FLYTE_BUILDKIT_PROGRESS", "quiet")
     monkeypatch.setenv("FLYTE_DOCKER_BUILDKIT_BUILDER_NAME", "default")
     # The index of the suite is on this machine's loopback.
     monkeypatch.setenv("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--network host")

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import io
+import subprocess
 import tarfile
 import threading
 import zipfile
@@ -203,12 +204,14 @@ class Index:
         root: The first folder of every URL; it changes with what is served, so that no cache holds an older package.
         files: What is served, by file name, by index.
         seen: The path of every request.
+        repositories: Files of git repositories, by path.
     """
 
     address: str
     root: str
     files: Mapping[str, Mapping[str, bytes]]
     seen: list[str] = field(default_factory=list)
+    repositories: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def public(self) -> str:
@@ -233,6 +236,27 @@ class Index:
         """The URL of a file of the public index."""
         return f"http://{self.address}/{self.root}/public/files/{filename}"
 
+    def add_repository(self, name: str, folder: Path) -> str:
+        """Serves the content of a folder as a git repository that wants `USER` and `TOKEN`; returns its commit."""
+        bare = folder.with_name(f"{name}.git")
+        options = ["-c", "user.name=parity", "-c", "user.email=parity@example.com", "-c", "init.defaultBranch=main"]
+        for command in (
+            ["-C", str(folder), *options, "init", "--quiet"],
+            ["-C", str(folder), "add", "."],
+            ["-C", str(folder), *options, "commit", "--quiet", "--message=first"],
+            ["clone", "--quiet", "--bare", str(folder), str(bare)],
+            # A git without a server of its own reads the files themselves.
+            ["-C", str(bare), "update-server-info"],
+        ):
+            subprocess.run(["git", *command], capture_output=True, check=True, timeout=60)
+        for path in bare.rglob("*"):
+            if path.is_file():
+                self.repositories[f"{bare.name}/{path.relative_to(bare)}"] = path.read_bytes()
+        found = subprocess.run(
+            ["git", "-C", str(bare), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=60
+        )
+        return found.stdout.strip()
+
     def sha256(self, filename: str, index: str = "public") -> str:
         """The SHA-256 of a file."""
         return hashlib.sha256(self.files[index][filename]).hexdigest()
@@ -255,18 +279,27 @@ def serve(wheels: Sequence[Path] = ()) -> Iterator[Index]:
         for name, data in sorted(index.items()):
             digest.update(name.encode() + hashlib.sha256(data).digest())
     seen: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(files, seen))
+    repositories: dict[str, bytes] = {}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(files, repositories, seen))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Index(address=f"127.0.0.1:{server.server_port}", root=digest.hexdigest()[:12], files=files, seen=seen)
+        yield Index(
+            address=f"127.0.0.1:{server.server_port}",
+            root=digest.hexdigest()[:12],
+            files=files,
+            seen=seen,
+            repositories=repositories,
+        )
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def _handler(files: Mapping[str, Mapping[str, bytes]], seen: list[str]) -> type[BaseHTTPRequestHandler]:
+def _handler(
+    files: Mapping[str, Mapping[str, bytes]], repositories: Mapping[str, bytes], seen: list[str]
+) -> type[BaseHTTPRequestHandler]:
     expected = "Basic " + base64.b64encode(f"{USER}:{TOKEN}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -275,8 +308,10 @@ def _handler(files: Mapping[str, Mapping[str, bytes]], seen: list[str]) -> type[
         def do_GET(self) -> None:  # noqa: N802 - the name is the method's
             seen.append(self.path)
             _, _, index, *rest = [*self.path.split("?")[0].split("/"), ""]
-            if index == "private" and self.headers.get("Authorization") != expected:
+            if index in ("private", "git") and self.headers.get("Authorization") != expected:
                 self.answer(401, b"", {"WWW-Authenticate": 'Basic realm="private"'})
+            elif index == "git" and "/".join(rest[:-1]) in repositories:
+                self.answer(200, repositories["/".join(rest[:-1])], {})
             elif index in files and rest[:1] == ["simple"]:
                 self.page(files[index], rest[1])
             elif index in files and rest[:1] == ["files"] and unquote(rest[1]) in files[index]:
