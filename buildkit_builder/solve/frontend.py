@@ -118,14 +118,13 @@ class _PlatformBuild:
         environment = replace(self.frontend.environment, session=self.bridge.session_id)
         lowering = lower(self.frontend.plan, self.platform, environment)
         # Every image that lowering will ask for is looked up at once: each costs a registry's answer.
-        self.warming: list[asyncio.Future[None]] = []
         self.lookups = {
             reference: asyncio.ensure_future(self._resolve(reference)) for reference in self.frontend.plan.images
         }
         try:
             return await self._drive(lowering)
         finally:
-            await end(*self.lookups.values(), *self.warming)
+            await end(*self.lookups.values())
 
     async def _drive(self, lowering: Generator[Question, Any, Lowered]) -> tuple[Ref, bytes]:
         try:
@@ -156,7 +155,9 @@ class _PlatformBuild:
             # Only files are wanted of it, so that its config needs no look; the daemon itself finds its digest.
             mode: ResolveMode = "local" if self.frontend.prefer_local else "default"
             config = llb.ImageConfig.empty(self.platform)
-            return self._resolved(Resolved(name=name, reference=reference, resolve_mode=mode, config=config))
+            image = Resolved(name=name, reference=reference, resolve_mode=mode, config=config)
+            self.bridge.aside(self._warm(image))
+            return image
         what = "the base image" if name == self.frontend.plan.base else "an image to copy from"
         modes: tuple[ResolveMode, ...] = ("local", "pull") if self.frontend.prefer_local else ("default",)
         for mode in modes:
@@ -166,15 +167,11 @@ class _PlatformBuild:
                 pinned = llb.ImageReference.parse(found.ref)
                 # An engine without the containerd image store has no digests for its own images, only ids.
                 pinned = pinned.with_digest(found.digest) if found.digest else pinned
-                return self._resolved(Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config))
+                return Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
         raise BaseImageError(
             f"{what.capitalize()} `{name}` is there for {config.architecture} and not for {self.platform}. "
             "Choose another base, or take the platform out of the image's `platform`."
         )
-
-    def _resolved(self, image: Resolved) -> Resolved:
-        self.warming.append(asyncio.ensure_future(self._warm(image)))
-        return image
 
     async def _build_lines(self, question: BuildLines) -> Lowered:
         """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes."""
@@ -214,7 +211,7 @@ class _PlatformBuild:
         return Lowered(state=llb.from_definition(result.ref.graph), config=made)
 
     async def _warm(self, image: Resolved) -> None:
-        """Has the daemon look up an image for its graph while lowering goes on; a failure shows in the graph itself."""
+        """Has the daemon look an image up while lowering still waits for the base; a failure shows in the graph."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self.bridge.gateway.solve(
                 llb.marshal(image.state(self.platform), platform=self.platform), evaluate=True

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc.aio
 
@@ -34,6 +34,10 @@ class Bridge(Protocol):
 
     def remember(self, definition: Definition) -> None:
         """Keeps a graph that is about to be solved, so that a failure in it can be told in the user's words."""
+        ...
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Lets something go on beside the frontend, at most until the build is over; its failure is nobody's."""
         ...
 
     def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:

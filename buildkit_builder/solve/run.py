@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -75,6 +76,7 @@ class _Build:
     ref: str = field(default_factory=lambda: secrets.token_hex(16))
     trace: Trace = field(default_factory=Trace)
     definitions: list[Definition] = field(default_factory=list)
+    beside: list[asyncio.Future[None]] = field(default_factory=list)
     returning: bool = False
     returned: bool = False
     heard: bool = False
@@ -105,6 +107,10 @@ class _Build:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
 
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Lets something go on beside the frontend, at most until the build is over."""
+        self.beside.append(asyncio.ensure_future(work))
+
     # --- the solve and its frontend ---
 
     async def _solved(self, control: Control) -> Mapping[str, str]:
@@ -126,9 +132,10 @@ class _Build:
                 raise SolveError("The daemon ended the build before it had been given anything to build.")
             return response
         finally:
-            for task in (frontend, solve):
+            tasks: list[asyncio.Future[Any]] = [frontend, solve, *self.beside]
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait((frontend, solve))
+            await asyncio.wait(tasks)
 
     async def _frontend(self) -> None:
         """Makes the result and hands it over, or tells the daemon that there will be none: `Return` is called once."""

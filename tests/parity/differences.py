@@ -142,6 +142,12 @@ BETTER: tuple[Better, ...] = (
         reason="The usual way to write a list of what is wanted.",
     ),
     Better(
+        name="context-in-the-image",
+        theirs="`with_source_folder(Path('.'))` copies the build context: its Dockerfile, and files of other layers.",
+        ours="The folder's own files, and no others.",
+        reason="Nobody asked for a Dockerfile, nor for requirements or locks of elsewhere.",
+    ),
+    Better(
         name="empty-folders",
         theirs="A folder that holds nothing but empty folders is made, and those are not.",
         ours="Neither is.",

@@ -131,3 +131,18 @@ async def test_folders_of_empty_folders(with_user: Image, parity: Parity, user: 
 
     assert ["app/outer"] == [difference.name for difference in pair.differences() if difference.row is None]
     assert "app/outer" in pair.theirs.pulled.tree()
+
+
+async def test_folder_the_user_stands_in(with_user: Image, parity: Parity, index: Index, user: Path) -> None:
+    """With theirs, `Path(".")` is the build context itself, with the Dockerfile and with files of other layers."""
+    (user / "main.py").write_text("x = 1\n")
+    (user.parent / "requirements.txt").write_text("parity-beta\n")
+    image = with_user.with_requirements("../requirements.txt", index_url=index.public)
+
+    pair = await parity.better("context-in-the-image", image.with_source_folder(Path("."), dst="/app"))
+
+    assert b"x = 1\n" == pair.ours.pulled.tree()["app/main.py"].content
+    differing = [difference.name for difference in pair.differences() if difference.row is None]
+    assert ["app/Dockerfile", "app/_flyte_abs_context"] == [name for name in differing if name.count("/") == 1]
+    assert not [name for name in differing if not name.startswith(("app/Dockerfile", "app/_flyte_abs_context"))]
+    assert not {"app/Dockerfile", "app/_flyte_abs_context"} & set(pair.ours.pulled.tree())

@@ -62,7 +62,7 @@ async def test_training_job(engine: Engine, repository: str, parity: Parity, ind
 
 async def test_whole_repository(with_user: Image, parity: Parity, program: Path) -> None:
     """The folder that the user stands in, whole, less what its ignore file names."""
-    image = with_user.with_dockerignore(Path(".dockerignore")).with_source_folder(Path("."), dst="/code")
+    image = with_user.with_dockerignore(Path(".dockerignore")).with_source_folder(program, dst="/code")
 
     tree = (await parity.same(image)).tree("code")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import flyte._initialize
 import pytest
 from flyte import Image
 
@@ -268,6 +270,30 @@ async def test_dockerignore_by_another_name(with_user: Image, parity: Parity, so
 
     assert "app/two.txt" in tree
     assert "app/one.log" not in tree
+
+
+async def test_dockerignore_of_a_relative_folder(with_user: Image, parity: Parity, source: Path, user: Path) -> None:
+    """Patterns that name a folder by its path from where the user stands."""
+    write(source, "data/big.bin", "data/keep.txt", "src/inner.py")
+    (user / ".dockerignore").write_text("src/data\n!src/data/keep.txt\n/src/pkg/deep\nsrc/*.sh\n")
+    image = with_user.with_dockerignore(Path(".dockerignore")).with_source_folder(Path("src"), dst="/app")
+
+    assert "app/main.py" in (await parity.same(image)).tree()
+
+
+async def test_dockerignore_of_the_root_folder(
+    with_user: Image, parity: Parity, source: Path, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a layer for it, the `.dockerignore` of the folder that Flyte was initialised for holds."""
+    write(source, "drop.log", "src/data/x")
+    (user / ".dockerignore").write_text("*.log\nsrc/data\n")
+    settings = SimpleNamespace(root_dir=user, image_registry=None, client=None)
+    monkeypatch.setattr(flyte._initialize, "_get_init_config", lambda: settings)
+
+    tree = (await parity.same(with_user.with_source_folder(Path("src"), dst="/app"))).tree()
+
+    assert "app/drop.log" not in tree
+    assert "app/data/größe ß.txt" in tree
 
 
 async def test_dockerignore_inside_the_folder(with_user: Image, parity: Parity, source: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,9 @@ class Bench:
     gateway: Gateway
     session_id: str = "s1"
     remembered: list[llb.Definition] = field(default_factory=list)
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        work.close()
 
     def remember(self, definition: llb.Definition) -> None:
         self.remembered.append(definition)
