@@ -116,6 +116,8 @@ class LocalFiles:
         ignore: Patterns in the manner of a `.dockerignore`, relative to `root`, of what is left out of a folder.
         always: Paths relative to `root` that no pattern leaves out.
         only: The paths relative to `root` that are meant, and no others; `None` for all.
+        place: What comes before a path relative to `root` in those that the patterns of `outer` are about.
+        outer: Patterns of a `.dockerignore` above `root`, as a daemon reads them, of what is left out besides.
     """
 
     kind: Literal["file", "folder"]
@@ -123,6 +125,8 @@ class LocalFiles:
     ignore: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    place: str = ""
+    outer: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.flyte_image.files import local_file
 from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
-from buildkit_builder.spec import DockerfileSpec, ImageSpec
+from buildkit_builder.session.patterns import Matcher, parse_dockerignore
+from buildkit_builder.spec import CopyLayer, DockerfileSpec, ImageSpec, Layer
 
 __all__ = ["KNOWN_FLYTE", "default_uv_image", "enters", "keeps", "needs_building", "read"]
 
@@ -53,7 +55,8 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
             "under `image.image_refs` of the config."
         )
     ignore = _ignore_patterns(image)
-    layers = [read for layer in image._layers for read in read_layer(layer, ignore)]
+    outer = _outer_patterns(image)
+    layers = [_within(layer, read, outer) for layer in image._layers for read in read_layer(layer, ignore)]
     return ImageSpec(
         reference=_reference(image),
         push=bool(image.registry),
@@ -123,3 +126,26 @@ def _ignore_patterns(image: Image) -> tuple[str, ...]:
         if isinstance(layer, flyte_layers.DockerIgnore) and not Path(layer.path).is_file():
             raise MissingSourceError(f"with_dockerignore: the file `{Path(layer.path).absolute()}` does not exist.")
     return tuple(get_and_list_dockerignore(image))
+
+
+def _outer_patterns(image: Image) -> tuple[str, ...]:
+    """What Flyte's own builder has the daemon leave out as well, of all that has a relative path.
+
+    It copies the files of `with_dockerignore` into its context, where relative paths are what they are for the user,
+    and the one of that name is the context's own.
+    """
+    paths = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
+    own = [path for path in paths if path.name == ".dockerignore"]
+    return tuple(parse_dockerignore(own[-1].read_text(encoding="utf-8", errors="replace"))) if own else ()
+
+
+def _within(layer: flyte_layers.Layer, read: Layer, outer: tuple[str, ...]) -> Layer:
+    """A copied folder that was given by a relative path, with what is left out as seen from where that starts."""
+    if not (outer and isinstance(layer, flyte_layers.CopyConfig) and isinstance(read, CopyLayer)):
+        return read
+    path = layer.src.as_posix()
+    if read.files.kind != "folder" or layer.src.is_absolute() or ".." in path:
+        return read
+    if path != "." and Matcher(outer).matches(path):
+        return read  # nothing of it would be left, and the patterns were not meant so
+    return replace(read, files=replace(read.files, place="" if path == "." else f"{path}/", outer=outer))

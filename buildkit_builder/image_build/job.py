@@ -17,7 +17,7 @@ from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.patterns import parse_dockerignore
+from buildkit_builder.session.patterns import Matcher, parse_dockerignore
 from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
@@ -134,12 +134,21 @@ def _directory(source: LocalSource) -> LocalDirectory:
         listed = {path: files.root / path for path in files.only}
         return LocalDirectory(source.name, files.root, files=listed, symlinks="copy-files")
     keeps, enters = flyte_image.keeps(files.ignore), flyte_image.enters(files.ignore)
+    outer = Matcher(files.outer)
+
+    def keep(path: str, _is_folder: bool) -> bool:
+        return path in files.always or (keeps(path) and not outer.matches(f"{files.place}{path}"))
+
+    def descend(path: str) -> bool:
+        # What is left out as a whole is not even listed: a `.venv` may hold more files than all the rest.
+        excepted = keeps(path) and outer.may_except_below(f"{files.place}{path}")
+        return excepted or enters(path) or any(always.startswith(f"{path}/") for always in files.always)
+
     return LocalDirectory(
         source.name,
         files.root,
-        keep=lambda path, _is_folder: path in files.always or keeps(path),
-        # What is left out as a whole is not even listed: a `.venv` may hold more files than all the rest.
-        descend=lambda path: enters(path) or any(always.startswith(f"{path}/") for always in files.always),
+        keep=keep,
+        descend=descend,
         symlinks="copy-files",
         empty_dirs=False,
         # Flyte's own builder makes the folders anew.

@@ -43,7 +43,8 @@ from buildkit_builder.spec import SecretRef
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEFAULT_SHELL = ("/bin/sh", "-c")
-_USER = "flyte"
+# Whom local files are for. Where an image has no such user, or group, the daemon makes them root's.
+_FLYTE = llb.Owner(user="flyte", group="flyte")
 
 CA_SECRET = "buildkit-builder/ca"
 # Below /dev, which is a file system of the container's own: nothing of the mount can be left in a layer.
@@ -171,17 +172,12 @@ class _Lowering:
         self.environment = environment
         self.image = base
         self.sources = {source.name: source for source in plan.sources}
-        # The state in which the users are looked up: only what the user wrote can add one.
-        self.users: llb.State | None = None
-        self.owner = llb.Owner(user=_USER, group=_USER) if plan.creates_user else None
-        if not plan.creates_user and _mentions_user(base.config):
-            self.users = base.state
 
     def step(self, step: Step) -> Generator[Question, Any, None]:
         if isinstance(step, Run):
             self._run(step)
         elif isinstance(step, CopyLocal):
-            yield from self._copy_local(step)
+            self._copy_local(step)
         elif isinstance(step, CopyImage):
             yield from self._copy_image(step)
         elif isinstance(step, WriteFile):
@@ -235,12 +231,9 @@ class _Lowering:
         found = yield ResolveImage(step.image)
         self._copy(found.state(self.platform), step.path, step.destination, owner=None, contents=True, name=step.name)
 
-    def _copy_local(self, step: CopyLocal) -> Generator[Question, Any, None]:
-        if self.users is not None and not step.as_root:
-            self.owner = yield from self._flyte_user(self.users)
-            self.users = None
+    def _copy_local(self, step: CopyLocal) -> None:
         source, whole = self._local(step.source), step.path == "/"
-        owner = None if step.as_root else self.owner
+        owner = None if step.as_root else _FLYTE
         self._copy(source, step.path, step.destination, owner=owner, contents=whole, name=step.name)
 
     def _local(self, name: str) -> llb.State:
@@ -250,17 +243,6 @@ class _Lowering:
             shared_key=self.environment.shared_keys.get(name, ""),
             display=f"read {self.sources[name].files.root.name}",
         )
-
-    def _flyte_user(self, state: llb.State) -> Generator[Question, Any, llb.Owner | None]:
-        """The owner of copied files: the `flyte` user and group where the image has either, else root.
-
-        Flyte's own builder names both always; of what is missing, the daemon makes root, or the user's own group.
-        """
-        for path in ("/etc/passwd", "/etc/group"):
-            content = yield ReadFile(state, path)
-            if _USER.encode() in {line.split(b":", 1)[0] for line in (content or b"").splitlines()}:
-                return llb.Owner(user=_USER, group=_USER)
-        return None
 
     def _copy(
         self, source: llb.State, path: str, destination: str, *, owner: llb.Owner | None, contents: bool, name: str
@@ -320,26 +302,14 @@ class _Lowering:
             ignore_cache=self.environment.no_cache,
         )
         self.image = replace(self.image, state=ran.root)
-        if step.may_add_users and not self.plan.creates_user:
-            self.users = ran.root
 
     def _lines(self, step: DockerfileLines) -> Generator[Question, Any, None]:
         self.image = yield BuildLines(self.image, step.lines, step.name)
-        if not self.plan.creates_user:
-            self.users = self.image.state
 
 
 def _absolute(*parts: str) -> str:
     """Joins paths below the root; of two slashes at the start, which POSIX lets mean something else, one is left."""
     return "/" + posixpath.normpath(posixpath.join("/", *parts)).lstrip("/")
-
-
-def _mentions_user(config: llb.ImageConfig) -> bool:
-    """Whether an image may have the `flyte` user: what made one stands in its history, or it runs as that user.
-
-    Looking into the image instead would have a fresh daemon fetch it whole, though nothing else of it may be needed.
-    """
-    return _USER in config.document
 
 
 def _add_secret(secret: SecretRef, mounts: list[llb.Mount], variables: list[llb.SecretEnv]) -> None:

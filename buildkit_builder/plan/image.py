@@ -62,9 +62,7 @@ def plan(spec: ImageSpec, build_args: Mapping[str, str] = MappingProxyType({})) 
     if spec.creates_user:
         steps += [SetUser(user="flyte"), Workdir(name="the flyte user's home", path="/home/flyte")]
     steps += [SetEnv(variables=(("_F_IMG_ID", spec.reference),)), SetShell(shell=("/bin/bash", "-c"))]
-    return Plan(
-        base=spec.base, steps=tuple(steps), sources=tuple(context.sources.values()), creates_user=spec.creates_user
-    )
+    return Plan(base=spec.base, steps=tuple(steps), sources=tuple(context.sources.values()))
 
 
 def _environment(spec: ImageSpec, build_args: Mapping[str, str]) -> Iterator[Step]:
@@ -112,7 +110,7 @@ def _literal(text: str) -> str:
 
 def _commands(layer: CommandsLayer) -> Iterator[Run]:
     for command in layer.commands:
-        yield Run(name=step_name("with_commands", command), command=command, secrets=layer.secrets, may_add_users=True)
+        yield Run(name=step_name("with_commands", command), command=command, secrets=layer.secrets)
 
 
 def _env(layer: EnvLayer) -> Iterator[SetEnv]:

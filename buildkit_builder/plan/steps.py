@@ -49,7 +49,6 @@ class Run:
         command: Given to the image's shell as it is.
         files: Content by path, there only while the command runs; relative paths start at the working directory.
         mounts: Local files, there only while the command runs.
-        may_add_users: Whether it can change who owns what is copied afterwards (the user's own commands).
     """
 
     name: str
@@ -58,7 +57,6 @@ class Run:
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     mounts: tuple[SourceMount, ...] = ()
     secrets: tuple[SecretRef, ...] = ()
-    may_add_users: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +159,6 @@ class Plan:
     base: str
     steps: tuple[Step, ...]
     sources: tuple[LocalSource, ...]
-    creates_user: bool
 
     @property
     def images(self) -> tuple[str, ...]:

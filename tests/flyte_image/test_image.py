@@ -15,6 +15,7 @@ from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.spec import (
     AptLayer,
     CommandsLayer,
+    CopyLayer,
     DockerfileSpec,
     EnvLayer,
     LabelsLayer,
@@ -169,6 +170,30 @@ def test_the_last_dockerignore_counts(tmp_path: Path) -> None:
     image = base().with_dockerignore(first).with_source_folder(folder).with_dockerignore(last)
 
     assert (folder_layer(folder, "./src", "b"),) == layers(image)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "outer"),
+    [
+        ("src", ".dockerignore", ("src/data", "!src/data/a")),
+        ("src", "other", ()),
+        ("work/../src", ".dockerignore", ()),
+        ("hidden", ".dockerignore", ()),
+    ],
+)
+def test_patterns_that_name_a_folder_from_where_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str, outer: tuple[str, ...]
+) -> None:
+    """A `.dockerignore` counts a second time for a relative folder, as in the context of Flyte's own builder."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("src/a.py", "hidden/a.py", "work/a.py"):
+        write(tmp_path / path)
+    write(tmp_path / name, "src/data\n!src/data/a\n" + ("hidden\n" if source == "hidden" else ""))
+    image = base().with_dockerignore(Path(name)).with_source_folder(Path(source))
+
+    [found] = [read for read in layers(image) if isinstance(read, CopyLayer)]
+
+    assert (outer, "src/" if outer else "") == (found.files.outer, found.files.place)
 
 
 def test_the_root_folders_dockerignore_holds_where_the_image_names_none(tmp_path: Path) -> None:

@@ -94,6 +94,39 @@ def test_an_exception_below_an_ignored_folder_has_it_looked_into(tree: Path, sca
     assert ["src", "src/deep", "src/deep/b.py"] == paths
 
 
+def test_patterns_from_further_up(tree: Path, scanned: list[str]) -> None:
+    """They name the folder's files by where it is, and leave out what its own patterns keep."""
+    paths = listed(
+        folder(
+            tree,
+            "*.pyc",
+            "*",
+            "!src",
+            "!build",
+            place="app/",
+            outer=("app/src/deep", "app/build/*", "!app/build/lib/c.py", "src"),
+        )
+    )
+
+    assert [
+        "build",
+        "build/lib",
+        "build/lib/c.py",
+        "src",
+        "src/a.py",
+        "src/node_modules",
+        "src/node_modules/y.js",
+    ] == paths
+    assert "src/deep" not in scanned
+
+
+def test_folders_are_open(tree: Path) -> None:
+    """Their permissions are those of folders that Flyte's own builder makes, whatever they are here."""
+    (tree / "src").chmod(0o700)
+
+    assert {0o755} == {entry.mode & 0o7777 for entry in entries(folder(tree)) if entry.path in ("src", "build")}
+
+
 def test_an_exception_for_any_folder_opens_none(tree: Path, scanned: list[str]) -> None:
     """Flyte's own builder goes by how an exception begins, and so leaves the file out."""
     paths = listed(folder(tree, "build", "!**/keep.txt"))

@@ -8,6 +8,7 @@ import json
 import shutil
 import tarfile
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -125,24 +126,41 @@ def _parents(path: str) -> list[str]:
     return [path[:end] for end, char in enumerate(path) if char == "/"]
 
 
+class _Layers:
+    """Layers, each fetched and read once, since the tests' images share their bases; may be used by several threads."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="pulled-")
+        self._known: dict[str, Layer] = {}
+        self._lock = threading.Lock()
+
+    def get(self, registry: str, name: str, digest: str) -> Layer:
+        """The layer of a digest, from a repository that has it."""
+        with self._lock:
+            if digest not in self._known:
+                path = Path(self._folder.name) / digest.replace(":", "-")
+                _unpack(f"http://{registry}/v2/{name}/blobs/{digest}", path)
+                self._known[digest] = _read_layer(digest, path)
+            return self._known[digest]
+
+
 @lru_cache(maxsize=1)
-def _blobs() -> tempfile.TemporaryDirectory[str]:
-    """Where unpacked layers lie until the process ends."""
-    return tempfile.TemporaryDirectory(prefix="pulled-")
+def _layers() -> _Layers:
+    """The layers of this process; what it has unpacked goes when it ends."""
+    return _Layers()
 
 
-@lru_cache(maxsize=256)
-def _layer(registry: str, name: str, digest: str) -> Layer:
-    """A layer, fetched and read once: the tests' images share their bases."""
-    path = Path(_blobs().name) / digest.replace(":", "-")
-    request = urllib.request.Request(f"http://{registry}/v2/{name}/blobs/{digest}")
-    with urllib.request.urlopen(request, timeout=60) as answer, path.open("wb") as archive:
+def _unpack(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=60) as answer, path.open("wb") as archive:
         zipped = answer.peek(2)[:2] == b"\x1f\x8b"
         shutil.copyfileobj(gzip.GzipFile(fileobj=answer) if zipped else answer, archive, 1 << 20)
+
+
+def _read_layer(digest: str, path: Path) -> Layer:
     entries: dict[str, Entry] = {}
     gone, emptied = set(), set()
-    with tarfile.open(path) as archive_:
-        for member in archive_:
+    with tarfile.open(path) as archive:
+        for member in archive:
             where = _clean(member.name)
             folder, _, base = where.rpartition("/")
             if base == _OPAQUE:
@@ -154,7 +172,7 @@ def _layer(registry: str, name: str, digest: str) -> Layer:
                 # A name of a file that a lower layer has is resolved when the layers are put on each other.
                 entries[where] = entries.get(target, Entry(kind="same", mode=0, uid=0, gid=0, link=target))
             elif where:
-                entries[where] = _entry(archive_, member, path)
+                entries[where] = _entry(archive, member, path)
     return Layer(digest=digest, entries=entries, gone=frozenset(gone), emptied=frozenset(emptied))
 
 
@@ -253,5 +271,5 @@ def pull(reference: str, *, platform: str = "linux/amd64") -> PulledImage:
         )
         found = json.loads(_get(registry, f"{name}/manifests/{chosen}")[0])
     config = json.loads(_get(registry, f"{name}/blobs/{found['config']['digest']}")[0])
-    layers = tuple(_layer(registry, name, layer["digest"]) for layer in found["layers"])
+    layers = tuple(_layers().get(registry, name, layer["digest"]) for layer in found["layers"])
     return PulledImage(reference=reference, manifest=found, config=config, layers=layers)

@@ -177,9 +177,7 @@ async def test_dockerfile(engine_registry: str, name: str, build: Build, user: P
     assert "42" == pulled.env["ANSWER"]
 
 
-async def test_secrets_reach_steps_and_nothing_else(
-    base: Image, build: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_secrets_reach_steps_and_nothing_else(base: Image, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """A secret is a variable or a file of the steps that name it, and of no others."""
     monkeypatch.setenv("TOKEN", "s3cret-in-a-variable")
     monkeypatch.setenv("TEAM_KEY", "s3cret-in-a-file")

@@ -160,13 +160,6 @@ def test_a_pixi_project_is_roots(creates_user: bool) -> None:
     assert "flyte" == made.action("with_source_folder").copy.owner.user.byName.name
 
 
-def test_what_is_roots_asks_for_no_users() -> None:
-    """Each question costs a solve."""
-    daemon = Daemon(files=USERS)
-    lowered(spec(PIXI), daemon)
-
-    assert [] == daemon.asked
-
 
 def test_a_manifest_is_written() -> None:
     """With the folder around it, for root, so that anybody can read it."""
@@ -240,24 +233,6 @@ def test_lines_that_drop_everything_are_taken_at_their_word() -> None:
     assert "nobody" == graph(made).run("with_commands").meta.user
     assert ["with_commands true"] == [name for name in graph(made).names if name.startswith("with_")]
 
-
-def test_users_are_looked_up_again_after_lines() -> None:
-    """They may have added one; the state after them is asked."""
-    daemon = Daemon(files={"/etc/passwd": [b"root:x:0:0::/:", PASSWD], "/etc/group": b"root:x:0:"})
-    made = graph(lowered(spec(FOLDER, LINES, replace(FOLDER, destination="/after")), daemon))
-    owners = [op.file.actions[0].copy.owner.user.byName.name for op in made.ops("with_source_folder")]
-
-    assert ["", "flyte"] == owners
-    assert ["/etc/passwd", "/etc/group", "/etc/passwd"] == daemon.asked
-
-
-def test_users_are_not_looked_up_after_lines_where_the_image_makes_its_own() -> None:
-    """It is known that the user is there."""
-    daemon = Daemon()
-    made = graph(lowered(spec(LINES, FOLDER, creates_user=True), daemon))
-
-    assert [] == daemon.asked
-    assert "flyte" == made.action("with_source_folder").copy.owner.user.byName.name
 
 
 # --- what surrounds a build, told to a Dockerfile frontend ---

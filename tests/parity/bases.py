@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from dataclasses import dataclass
+from typing import Literal
 
 from flyte import Image
 
 from tests.conftest import Engine
 
 PYTHON = "python:3.11-slim-bookworm"
-AMD64 = ("linux/amd64",)
+AMD64: tuple[Literal["linux/amd64"]] = ("linux/amd64",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,21 @@ class Bases:
         return self.named(self.made(*lines, start=start))
 
     def made(self, *lines: str, start: str = PYTHON, name: str = "") -> str:
-        """The name of a base that these lines of a Dockerfile make of another; a name of its own unless one is given."""
+        """The name of a base that these lines of a Dockerfile make of another; one of its own unless one is given."""
         text = "\n".join([f"FROM {start}", *lines, ""])
         tag = name or f"parity-base:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         done = subprocess.run(
-            [self.docker, "buildx", "build", "--builder=default", "--load", "--provenance=false",
-                     "--allow=network.host", f"--tag={tag}", "-"],
+            [
+                self.docker,
+                "buildx",
+                "build",
+                "--builder=default",
+                "--load",
+                "--provenance=false",
+                "--allow=network.host",
+                f"--tag={tag}",
+                "-",
+            ],
             input=text,
             env=dict(self.engine.environ),
             stdout=subprocess.PIPE,
@@ -58,3 +68,35 @@ class Bases:
         )
         assert done.returncode == 0, done.stdout
         return tag
+
+    def flattened(self, reference: str) -> str:
+        """The name of a base with the files of another and nothing of its history, as squashed images are."""
+        tag = f"{reference}-flat"
+        container = self._docker("create", reference, "true").strip()
+        exported = subprocess.Popen(
+            [self.docker, "export", container], env=dict(self.engine.environ), stdout=subprocess.PIPE
+        )
+        with exported:
+            subprocess.run(
+                [self.docker, "import", "--change=ENV PATH=/usr/local/bin:/usr/bin:/bin", "-", tag],
+                env=dict(self.engine.environ),
+                stdin=exported.stdout,
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+        self._docker("rm", container)
+        return tag
+
+    def forget(self, *patterns: str) -> None:
+        """Takes images out of the engine's store, by patterns of their names."""
+        for pattern in patterns:
+            listed = self._docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={pattern}")
+            if names := listed.split():
+                self._docker("image", "rm", "--force", *names)
+
+    def _docker(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [self.docker, *arguments], env=dict(self.engine.environ), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout

@@ -66,8 +66,8 @@ def _trees(theirs: PulledImage, ours: PulledImage) -> Iterable[Difference]:
     for path in sorted({*left, *right}):
         one, other = left.get(path), right.get(path)
         if one is None or other is None:
-            lines = (f"-{_about(one)}",) if one else (f"+{_about(other)}",)
-            yield Difference(name=path, what="path", lines=lines, row=_row(path, "path"))
+            line = f"-{_about(one)}" if one else f"+{_about(other)}"
+            yield Difference(name=path, what="path", lines=(line,), row=_row(path, "path"))
         elif _about(one) != _about(other):
             yield Difference(
                 name=path, what="path", lines=(f"-{_about(one)}", f"+{_about(other)}"), row=_row(path, "path")
@@ -97,7 +97,9 @@ def _lines(entry: Entry) -> list[str]:
 
 
 def _diff(theirs: list[str], ours: list[str]) -> tuple[str, ...]:
-    return tuple(line for line in difflib.unified_diff(theirs, ours, lineterm="", n=0) if line[:3] not in ("---", "+++"))
+    return tuple(
+        line for line in difflib.unified_diff(theirs, ours, lineterm="", n=0) if line[:3] not in ("---", "+++")
+    )
 
 
 def _row(name: str, what: What) -> Ignored | None:

@@ -46,9 +46,9 @@ def index(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def tools(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Tools:
-    """uv and Poetry, to make lock files with; Flyte's own builder wants uv as well."""
-    return Tools(bases=bases, folder=tmp_path_factory.mktemp("tools"))
+def tools(bases: Bases, index: Index, tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """Uv and Poetry, to make lock files with; Flyte's own builder wants uv as well."""
+    return Tools(bases=bases, index=index, folder=tmp_path_factory.mktemp("tools"))
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +98,8 @@ def with_user(bases: Bases) -> Image:
 
 
 @pytest.fixture(scope="session")
-def bases(engine: Engine, docker: str, repository: str) -> Bases:
-    """Makes base images."""
-    return Bases(engine=engine, docker=docker, repository=repository)
+def bases(engine: Engine, docker: str, repository: str) -> Iterator[Bases]:
+    """Makes base images. In the end the engine has none of what this run made but the bases, for the next run."""
+    bases = Bases(engine=engine, docker=docker, repository=repository)
+    yield bases
+    bases.forget(f"{engine.registry}/{repository}*", f"{engine.registry}/{repository}*/**", *Tools.IMAGES)

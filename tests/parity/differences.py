@@ -66,7 +66,7 @@ IGNORED: tuple[Ignored, ...] = (
     Ignored(
         pattern=r"config\.Labels\.buildkit-builder\.identity",
         what="config",
-        reason="What an image of ours was made from, so that one that was made from something else is not taken for it.",
+        reason="What an image of ours was made from, so that one made from something else is not taken for it.",
     ),
     Ignored(
         pattern=r"var/log/(dpkg|alternatives|apt/history|apt/term|apt/eipp)\.log(\.xz)?",

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 USER, TOKEN = "reader", "t0ken-of-the-index"
 
 # A build backend that needs nothing, for sources that are built in a step: PEP 517 in a few lines.
-BACKEND = '''\
+BACKEND = """\
 import base64, hashlib, pathlib, re, zipfile
 
 def _project():
@@ -64,7 +64,7 @@ def get_requires_for_build_wheel(config_settings=None):
     return []
 
 get_requires_for_build_editable = get_requires_for_build_wheel
-'''
+"""
 
 
 def project(name: str, version: str = "1.0", *, dependencies: Sequence[str] = (), more: str = "") -> str:
@@ -305,21 +305,21 @@ def _handler(
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the name is the method's
+        def do_GET(self) -> None:
             seen.append(self.path)
-            _, _, index, *rest = [*self.path.split("?")[0].split("/"), ""]
+            _, _, index, *rest = [*self.path.split("?")[0].split("/"), "", ""]
             if index in ("private", "git") and self.headers.get("Authorization") != expected:
                 self.answer(401, b"", {"WWW-Authenticate": 'Basic realm="private"'})
-            elif index == "git" and "/".join(rest[:-1]) in repositories:
-                self.answer(200, repositories["/".join(rest[:-1])], {})
-            elif index in files and rest[:1] == ["simple"]:
-                self.page(files[index], rest[1])
-            elif index in files and rest[:1] == ["files"] and unquote(rest[1]) in files[index]:
-                self.answer(200, files[index][unquote(rest[1])], {})
+            elif rest[:1] == ["simple"]:
+                self.page(files.get(index, {}), rest[1])
             else:
-                self.answer(404, b"", {})
+                self.file(repositories.get("/".join(rest).rstrip("/")) or files.get(index, {}).get(unquote(rest[1])))
 
-        do_HEAD = do_GET
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def file(self, content: bytes | None) -> None:
+            self.answer(200 if content is not None else 404, content or b"", {})
 
         def page(self, index: Mapping[str, bytes], name: str) -> None:
             links = "".join(

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.engine
 async def test_everything_a_config_can_say(bases: Bases, parity: Parity) -> None:
     """Entrypoint, command, labels, ports, volumes, shell, health check, stop signal and the rest are kept."""
     image = bases.of(
-        "ENTRYPOINT [\"/bin/sh\", \"-c\"]",
+        'ENTRYPOINT ["/bin/sh", "-c"]',
         'CMD ["echo", "one two"]',
         'LABEL team=data "with space"="a \\"quoted\\" value" empty=',
         "EXPOSE 8080 53/udp",
@@ -60,6 +60,16 @@ async def test_user(bases: Bases, parity: Parity, user: Path) -> None:
 
     assert "root" == pulled.config["config"]["User"]
     assert (0, 0) == (pulled.tree()["home/app/below"].uid, pulled.tree()["home/app/below"].gid)
+
+
+async def test_user_of_a_base_without_a_history(bases: Bases, parity: Parity, user: Path) -> None:
+    """Copied files are for a `flyte` user of a base that does not say how it was made."""
+    (user / "main.py").write_text("x = 1\n")
+    base = bases.flattened(bases.made("RUN useradd -u 5678 flyte"))
+
+    image = bases.named(base).with_source_file(user / "main.py", dst="/app/")
+
+    assert 5678 == (await parity.same(image)).tree()["app/main.py"].uid
 
 
 async def test_user_made_by_a_command(base: Image, parity: Parity, user: Path) -> None:
@@ -123,18 +133,16 @@ async def test_newer_python(bases: Bases, parity: Parity, index: Index) -> None:
 
 @pytest.mark.parametrize("python_version", [(3, 11), (3, 13)], ids=lambda version: "{}.{}".format(*version))
 async def test_released_image(
-    engine: Engine,
-    repository: str,
-    parity: Parity,
-    index: Index,
-    user: Path,
-    python_version: tuple[int, int],
+    bases: Bases, parity: Parity, index: Index, user: Path, python_version: tuple[int, int]
 ) -> None:
     """Flyte's released image, whose environment and user are there already."""
     (user / "main.py").write_text("x = 1\n")
     image = (
         Image.from_debian_base(
-            python_version=python_version, registry=engine.registry, name=repository, platform=AMD64
+            python_version=python_version,
+            registry=bases.engine.registry,
+            name=bases.repository,
+            platform=AMD64,
         )
         .with_pip_packages("parity-gamma", index_url=index.public)
         .with_source_file(user / "main.py")

@@ -17,7 +17,7 @@ async def test_value_with_a_space(base: Image, parity: Parity) -> None:
     """A value of two words is an error of theirs."""
     pair = await parity.better("values-with-spaces", base.with_env_vars({"GREETING": "hello world"}))
 
-    assert "can't find = in \"world\"" in pair.theirs.error
+    assert 'can\'t find = in "world"' in pair.theirs.error
     assert "hello world" == pair.ours.pulled.env["GREETING"]
 
 
@@ -86,9 +86,7 @@ async def test_ignored_requirements(base: Image, parity: Parity, index: Index, u
     """A `.dockerignore` whose pattern matches the requirements file."""
     (user / "requirements.txt").write_text("parity-beta\n")
     (user / ".dockerignore").write_text("**/*.txt\n")
-    image = base.with_dockerignore(user / ".dockerignore").with_requirements(
-        "requirements.txt", index_url=index.public
-    )
+    image = base.with_dockerignore(user / ".dockerignore").with_requirements("requirements.txt", index_url=index.public)
 
     pair = await parity.better("requirements-ignored", image)
 
@@ -104,17 +102,19 @@ async def test_ignored_file(with_user: Image, parity: Parity, user: Path) -> Non
 
     pair = await parity.better("requirements-ignored", image)
 
-    assert "model.bin\": not found" in pair.theirs.error
+    assert 'model.bin": not found' in pair.theirs.error
     assert b"weights\n" == pair.ours.pulled.tree()["app/model.bin"].content
 
 
-async def test_everything_ignored_but(with_user: Image, parity: Parity, user: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
+async def test_everything_ignored_but(with_user: Image, parity: Parity, user: Path, relative: bool) -> None:
     """A `.dockerignore` that leaves out everything and makes exceptions."""
+    folder = Path("src") if relative else user / "src"
     (user / "src" / "pkg").mkdir(parents=True)
     for path in ("main.py", "notes.md", "pkg/a.py"):
         (user / "src" / path).write_text(path)
     (user / ".dockerignore").write_text("*\n!main.py\n!pkg\n")
-    image = with_user.with_dockerignore(user / ".dockerignore").with_source_folder(user / "src", dst="/app")
+    image = with_user.with_dockerignore(user / ".dockerignore").with_source_folder(folder, dst="/app")
 
     pair = await parity.better("ignore-all-but", image)
 

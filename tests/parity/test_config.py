@@ -13,7 +13,15 @@ pytestmark = pytest.mark.engine
 async def test_variables(base: Image, parity: Parity) -> None:
     """Variables in their order, one that was there before, and values with signs of their own."""
     image = base.with_env_vars(
-        {"B": "2", "A": "1", "LANG": "de_DE.UTF-8", "EMPTY": "", "PAIR": "a=b=c", "URL": "http://x/?a=1&b=2#c", "É": "ü"}
+        {
+            "B": "2",
+            "A": "1",
+            "LANG": "de_DE.UTF-8",
+            "EMPTY": "",
+            "PAIR": "a=b=c",
+            "URL": "http://x/?a=1&b=2#c",
+            "É": "ü",
+        }
     )
 
     assert "a=b=c" == (await parity.same(image)).env["PAIR"]
@@ -60,7 +68,14 @@ async def test_path(base: Image, parity: Parity) -> None:
     image = (
         base.with_env_vars({"PATH": "/opt/first:$PATH"})
         .with_env_vars({"PATH": "${PATH}:/opt/last", "LD_LIBRARY_PATH": "/opt/lib:$LD_LIBRARY_PATH"})
-        .with_commands(["mkdir -p /opt/first", "printf '#!/bin/sh\\necho mine' > /opt/first/id", "chmod +x /opt/first/id", "id > /who"])
+        .with_commands(
+            [
+                "mkdir -p /opt/first",
+                "printf '#!/bin/sh\\necho mine' > /opt/first/id",
+                "chmod +x /opt/first/id",
+                "id > /who",
+            ]
+        )
     )
 
     assert b"mine\n" == (await parity.same(image)).tree()["who"].content
@@ -123,7 +138,7 @@ async def test_commands(base: Image, parity: Parity) -> None:
         [
             "echo \"hello $WHO\" 'and $WHO' | tr a-z A-Z > /greeting",
             "for i in 1 2 3; do echo $i; done | (tac; echo end) > /numbers",
-            "ls -d /etc/host* >> /listing && echo \"$(id -un):$PWD:$0\" >> /listing",
+            'ls -d /etc/host* >> /listing && echo "$(id -un):$PWD:$0" >> /listing',
             "echo 'back\\\\slash' \\$HOME > /slashes; printf '%s\\n' \"tab\\there\" >> /slashes",
             "umask 077; echo x > /private; touch /was-there; rm /was-there",
         ]
@@ -164,10 +179,12 @@ async def test_commands_that_make_everything(base: Image, parity: Parity) -> Non
     """Links, hard links, devices, special bits, odd names, times of old, and folders that become files."""
     image = base.with_commands(
         [
-            "mkdir -p /all/sub && cd /all && echo data > file && ln file hard && ln -s file soft && ln -s /nowhere dead",
+            "mkdir -p /all/sub && cd /all && echo data > file && ln file hard && ln -s file soft; ln -s /gone dead",
             "cd /all && mkfifo pipe && chmod 4755 file && chmod 1777 sub && touch -d 2001-01-01 old 'a b' \"quote'd\"",
-            "cd /all && ln -f file hard && echo more >> hard && chown 1000:1000 soft -h && mkdir folder && echo x > folder/inner",
+            "cd /all && ln -f file hard && echo more >> hard && chown 1000:1000 soft -h",
+            "cd /all && mkdir folder && echo x > folder/inner",
             "cd /all && rm -r folder && echo now a file > folder && rm soft && mkdir soft && echo y > soft/inner",
+            "python3 -c \"import os; os.setxattr('/all/old', 'user.colour', b'blue')\"",
             "rm -rf /usr/share/doc/bash && mkdir /usr/share/doc/bash && echo only > /usr/share/doc/bash/this",
         ]
     )

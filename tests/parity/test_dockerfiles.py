@@ -31,7 +31,7 @@ async def test_stages(engine: Engine, repository: str, parity: Parity, user: Pat
         "FROM python:${VERSION}-slim-bookworm AS build\n"
         "ARG GREETING=hello\n"
         "WORKDIR /work\n"
-        "RUN echo \"$GREETING\" > made && mkdir -p deep/er && ln made deep/er/linked\n"
+        'RUN echo "$GREETING" > made && mkdir -p deep/er && ln made deep/er/linked\n'
         "FROM python:${VERSION}-slim-bookworm AS unused\n"
         "RUN exit 1\n"
         "FROM python:${VERSION}-slim-bookworm\n"
@@ -40,7 +40,7 @@ async def test_stages(engine: Engine, repository: str, parity: Parity, user: Pat
         "COPY app /app\n"
         "ADD --chmod=755 app/main.py /bin/tool\n"
         "RUN --mount=type=bind,source=app,target=/seen ls /seen > /listing\n"
-        "ENV A=1 B=\"two words\"\n"
+        'ENV A=1 B="two words"\n'
         "LABEL one=1\n"
         "USER nobody\n"
         "EXPOSE 80\n"
@@ -48,8 +48,8 @@ async def test_stages(engine: Engine, repository: str, parity: Parity, user: Pat
         "STOPSIGNAL SIGINT\n"
         "HEALTHCHECK --retries=2 CMD true\n"
         "ONBUILD RUN echo built\n"
-        "ENTRYPOINT [\"/bin/tool\"]\n"
-        "CMD [\"x\"]\n"
+        'ENTRYPOINT ["/bin/tool"]\n'
+        'CMD ["x"]\n'
     )
     image = Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=repository)
 
@@ -83,7 +83,8 @@ async def test_arguments(
         "--network host --build-arg WHO='the world' --label team=data --add-host db.example:10.1.2.3",
     )
     (user / "Dockerfile").write_text(
-        "FROM debian:bookworm-slim\nARG WHO\nARG NOBODY=none\nRUN echo \"$WHO $NOBODY\" > /who; grep db.example /etc/hosts > /host\n"
+        "FROM debian:bookworm-slim\nARG WHO\nARG NOBODY=none\n"
+        "RUN echo $WHO $NOBODY > /who; grep db.example /etc/hosts > /host\n"
     )
     image = Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=repository)
 
@@ -113,9 +114,7 @@ async def test_dockerfile_that_fails(engine: Engine, repository: str, parity: Pa
     """A typing error in a Dockerfile is reported with its line."""
     (user / "Dockerfile").write_text("FROM debian:bookworm-slim\nRUNN true\n")
 
-    pair = await parity.both_fail(
-        Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=repository)
-    )
+    pair = await parity.both_fail(Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=repository))
 
     assert "unknown instruction: RUNN" in pair.ours.error
     assert "unknown instruction: RUNN" in pair.theirs.error
@@ -143,11 +142,11 @@ async def test_any_line(with_user: Image, parity: Parity, user: Path) -> None:
         "ARG LOCAL=argument",
         "RUN echo $BEFORE $LOCAL $PWD > lines",
         "USER flyte",
-        "SHELL [\"/bin/bash\", \"-c\"]",
-        "ENV DURING=\"$BEFORE 2\" PATH=/lines:$PATH",
+        'SHELL ["/bin/bash", "-c"]',
+        'ENV DURING="$BEFORE 2" PATH=/lines:$PATH',
         "WORKDIR below",
-        "ENTRYPOINT [\"/bin/sh\"]",
-        "CMD [\"-c\", \"true\"]",
+        'ENTRYPOINT ["/bin/sh"]',
+        'CMD ["-c", "true"]',
         "EXPOSE 9000",
         "HEALTHCHECK NONE",
     ).with_commands(['[[ -n "$DURING" ]] && id -un > /srv/below/who; echo $0 $BASH_VERSION > /dev/null'])
@@ -189,7 +188,10 @@ async def test_command_in_a_dockerfiles_syntax(base: Image, parity: Parity) -> N
 async def test_instructions_of_the_base(bases: Bases, parity: Parity) -> None:
     """`ONBUILD` instructions of a base are carried out first, and are not inherited."""
     image = bases.of(
-        "ONBUILD RUN echo built by $(id -un) > /onbuild", "ONBUILD ENV FROM_BASE=yes", "ONBUILD WORKDIR /on", "ONBUILD USER nobody"
+        "ONBUILD RUN echo built by $(id -un) > /onbuild",
+        "ONBUILD ENV FROM_BASE=yes",
+        "ONBUILD WORKDIR /on",
+        "ONBUILD USER nobody",
     ).with_commands(["echo $FROM_BASE >> /onbuild"])
 
     pulled = await parity.same(image)

@@ -145,7 +145,8 @@ async def test_private_index(base: Image, parity: Parity, index: Index, monkeypa
 async def test_requirements(base: Image, parity: Parity, index: Index, user: Path) -> None:
     """A requirements file, with comments, a marker and an option of its own; it is not in the image."""
     (user / "requirements.txt").write_text(
-        f"# what is needed\n--index-url {index.public}\nparity-alpha==1.0 ; python_version > '3'  # not newer\n\nparity-gamma\n"
+        f"# what is needed\n--index-url {index.public}\n"
+        "parity-alpha==1.0 ; python_version > '3'  # not newer\n\nparity-gamma\n"
     )
 
     tree = (await parity.same(base.with_workdir("/srv").with_requirements("requirements.txt"))).tree()

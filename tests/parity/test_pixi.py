@@ -7,6 +7,7 @@ for it can be seen nevertheless: how it is called, where, with which variables, 
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,16 @@ ln -sf /usr/local/bin/python3 "/opt/pixi-project/.pixi/envs/$environment/bin/pyt
 
 
 @pytest.fixture(autouse=True, scope="module")
-def stand_in(bases: Bases) -> None:
-    """Puts the stand-in into the engine's store, under the name of the pixi that Flyte uses."""
+def stand_in(bases: Bases) -> Iterator[None]:
+    """Puts the stand-in into the engine's store, under the name of the pixi that Flyte uses, and takes it out again."""
+    name = f"ghcr.io/prefix-dev/pixi:{PIXI_VERSION}"
     encoded = base64.b64encode(STAND_IN.encode()).decode()
     bases.made(
         f"RUN echo {encoded} | base64 -d > /usr/local/bin/pixi && chmod 755 /usr/local/bin/pixi",
-        name=f"ghcr.io/prefix-dev/pixi:{PIXI_VERSION}",
+        name=name,
     )
+    yield
+    bases.forget(name)
 
 
 @pytest.fixture

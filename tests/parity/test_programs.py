@@ -70,7 +70,9 @@ async def test_whole_repository(with_user: Image, parity: Parity, program: Path)
     assert not [path for path in tree if ".git/" in path or "pycache" in path or path.endswith(".ipynb")]
 
 
-async def test_company_base(bases: Bases, parity: Parity, index: Index, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_company_base(
+    bases: Bases, parity: Parity, index: Index, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A company's base, with a user, certificates' variables and a private index; the code in a folder of its own."""
     monkeypatch.setenv("INDEX_TOKEN", TOKEN)
     image = (
@@ -116,12 +118,12 @@ async def test_git_dependency(
 
 
 async def test_monorepo(
-    with_user: Image, parity: Parity, index: Index, user: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    with_user: Image, parity: Parity, user: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A uv workspace: dependencies first, then the code of the service and of the library it shares."""
     tools.uv()
     monkeypatch.setenv("PATH", f"{tools.folder}:{os.environ['PATH']}")
-    index_table = f'\n[[tool.uv.index]]\nname = "parity"\nurl = "{index.public}"\ndefault = true\n'
+    index_table = f'\n[[tool.uv.index]]\nname = "parity"\nurl = "{tools.index.public}"\ndefault = true\n'
     write_project(
         user / "mono", "mono", dependencies=["service"],
         more='\n[tool.uv.workspace]\nmembers = ["services/*", "libs/*"]\n\n[tool.uv.sources]\n'
@@ -144,9 +146,7 @@ async def test_monorepo(
     assert {"app/service/service/__init__.py", "app/libs/shared/__init__.py", f"{SITE}/parity_gamma"} <= set(tree)
 
 
-async def test_poetry_application(
-    with_user: Image, parity: Parity, index: Index, user: Path, tools: Tools
-) -> None:
+async def test_poetry_application(with_user: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:
     """A Poetry application: its dependencies, then its code, for the user who runs it."""
     folder = user / "application"
     (folder / "application").mkdir(parents=True)
@@ -157,7 +157,7 @@ async def test_poetry_application(
         f'[[tool.poetry.source]]\nname = "parity"\nurl = "{index.public}"\npriority = "primary"\n\n'
         '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
     )
-    tools.poetry_lock(folder, index)
+    tools.poetry_lock(folder)
     image = (
         with_user.with_env_vars({"UV_DEFAULT_INDEX": index.public})
         .with_workdir("/home/flyte")

@@ -67,8 +67,8 @@ async def test_uv_dependencies_without_a_lock(base: Image, parity: Parity, index
 async def test_uv_groups(base: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:
     """A group of dependencies alone, and then all with an extra."""
     more = (
-        '\n[project.optional-dependencies]\ncolor = ["parity-gamma"]\n\n[dependency-groups]\njob = ["parity-beta==1.0"]\n'
-        + uv_index(index)
+        '\n[project.optional-dependencies]\ncolor = ["parity-gamma"]\n'
+        '\n[dependency-groups]\njob = ["parity-beta==1.0"]\n' + uv_index(index)
     )
     pyproject = write_project(user / "app", "app", dependencies=["parity-alpha"], more=more)
     tools.uv_lock(user / "app")
@@ -104,7 +104,8 @@ async def test_uv_install_relative_project(base: Image, parity: Parity, index: I
 async def test_uv_workspace(base: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:
     """A workspace: what its members depend on, the members being used in place."""
     more = (
-        '\n[tool.uv.workspace]\nmembers = ["libs/*"]\n\n[tool.uv.sources]\nlib-one = { workspace = true }\n' + uv_index(index)
+        '\n[tool.uv.workspace]\nmembers = ["libs/*"]\n\n[tool.uv.sources]\nlib-one = { workspace = true }\n'
+        + uv_index(index)
     )
     pyproject = write_project(user / "mono", "mono", dependencies=["lib-one"], more=more)
     write_project(
@@ -122,7 +123,8 @@ async def test_uv_workspace(base: Image, parity: Parity, index: Index, user: Pat
 async def test_uv_workspace_installed(base: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:
     """A workspace with all its members in the image."""
     more = (
-        '\n[tool.uv.workspace]\nmembers = ["libs/*"]\n\n[tool.uv.sources]\nlib-one = { workspace = true }\n' + uv_index(index)
+        '\n[tool.uv.workspace]\nmembers = ["libs/*"]\n\n[tool.uv.sources]\nlib-one = { workspace = true }\n'
+        + uv_index(index)
     )
     pyproject = write_project(user / "mono", "mono", dependencies=["lib-one"], more=more)
     write_project(user / "mono" / "libs" / "one", "lib-one", dependencies=["parity-gamma"])
@@ -144,10 +146,23 @@ async def test_uv_path_dependency(base: Image, parity: Parity, index: Index, use
     assert f"{SITE}/shared.pth" in (await parity.same(base.with_uv_project(pyproject))).tree()
 
 
+async def test_uv_path_dependency_outside(base: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:
+    """A project used in place, from a folder beside the project, and a wheel file."""
+    more = '\n[tool.uv.sources]\nshared = { path = "../shared", editable = true }\n' + uv_index(index)
+    pyproject = write_project(user / "app", "app", dependencies=["shared"], more=more)
+    write_project(user / "shared", "shared", dependencies=["parity-beta"])
+    tools.uv_lock(user / "app")
+
+    tree = (await parity.same(base.with_workdir("/srv/app").with_uv_project(pyproject))).tree()
+
+    assert f"{SITE}/shared.pth" in tree
+
+
 async def test_uv_private_index(
-    base: Image, parity: Parity, index: Index, user: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    base: Image, parity: Parity, user: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A locked project with a package of a private index, whose password is a secret."""
+    index = tools.index
     monkeypatch.setenv("INDEX_TOKEN", TOKEN)
     monkeypatch.setenv("UV_INDEX_PRIVATE_USERNAME", USER)
     monkeypatch.setenv("UV_INDEX_PRIVATE_PASSWORD", TOKEN)
@@ -165,7 +180,9 @@ async def test_uv_private_index(
     assert f"{SITE}/parity_secret/__init__.py" in tree
 
 
-def poetry_project(folder: Path, index: Index, *, more: str = "", dependencies: str = 'parity-alpha = "<1.1"\n') -> Path:
+def poetry_project(
+    folder: Path, index: Index, *, more: str = "", dependencies: str = 'parity-alpha = "<1.1"\n'
+) -> Path:
     """Writes a project of Poetry's, with one module."""
     (folder / "app").mkdir(parents=True)
     (folder / "app" / "__init__.py").write_text("NAME = 'app'\n")
@@ -180,12 +197,15 @@ def poetry_project(folder: Path, index: Index, *, more: str = "", dependencies: 
 
 
 @pytest.mark.parametrize("mode", ["dependencies_only", "install_project"])
-async def test_poetry(base: Image, parity: Parity, index: Index, user: Path, tools: Tools, mode: str) -> None:
+async def test_poetry(base: Image, parity: Parity, user: Path, tools: Tools, mode: str) -> None:
     """A project of Poetry's in both modes, with an option."""
+    index = tools.index
     pyproject = poetry_project(user / "app", index)
-    tools.poetry_lock(user / "app", index)
+    tools.poetry_lock(user / "app")
     image = base.with_env_vars({"UV_DEFAULT_INDEX": index.public}).with_poetry_project(
-        pyproject, extra_args="--without dev", project_install_mode=mode  # type: ignore[arg-type]
+        pyproject,
+        extra_args="--without dev",
+        project_install_mode=mode,  # type: ignore[arg-type]
     )
 
     tree = (await parity.same(image)).tree()
@@ -196,15 +216,16 @@ async def test_poetry(base: Image, parity: Parity, index: Index, user: Path, too
 
 
 async def test_poetry_secrets(
-    base: Image, parity: Parity, index: Index, user: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    base: Image, parity: Parity, user: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A private index of a Poetry project, whose password is a secret."""
+    index = tools.index
     monkeypatch.setenv("INDEX_TOKEN", TOKEN)
     more = f'\n[[tool.poetry.source]]\nname = "private"\nurl = "{index.simple("private")}"\npriority = "explicit"\n'
     dependencies = 'parity-secret = { version = "*", source = "private" }\n'
     pyproject = poetry_project(user / "app", index, more=more, dependencies=dependencies)
     variables = {"POETRY_HTTP_BASIC_PRIVATE_USERNAME": USER, "POETRY_HTTP_BASIC_PRIVATE_PASSWORD": TOKEN}
-    tools.poetry_lock(user / "app", index, variables)
+    tools.poetry_lock(user / "app", variables)
     image = base.with_env_vars(
         {"UV_DEFAULT_INDEX": index.public, "POETRY_HTTP_BASIC_PRIVATE_USERNAME": USER}
     ).with_poetry_project(

@@ -50,7 +50,7 @@ async def test_file(with_user: Image, parity: Parity, source: Path) -> None:
     ids=["neither", "group", "user", "both"],
 )
 async def test_owner(bases: Bases, parity: Parity, source: Path, line: str, owner: tuple[int, int]) -> None:
-    """Files are for the user and the group called `flyte`, whatever their numbers; root stands in for what is missing."""
+    """Files are for the user and the group called `flyte`, whatever their numbers; root stands in."""
     image = bases.of(line).with_source_folder(source, dst="/app").with_source_file(source / "run.sh", dst="/new/run.sh")
 
     tree = (await parity.same(image)).tree()
@@ -234,7 +234,9 @@ async def test_hard_links_and_empty_folders(with_user: Image, parity: Parity, so
 
 async def test_odd_names(with_user: Image, parity: Parity, user: Path) -> None:
     """Names with spaces, quotes, stars, brackets, backslashes and dashes inside a folder."""
-    folder = write(user / "src", "a b", "it's", 'q"q', "st*r", "[x]", "back\\slash", "-dash", "$HOME", "x" * 200, "..dots")
+    folder = write(
+        user / "src", "a b", "it's", 'q"q', "st*r", "[x]", "back\\slash", "-dash", "$HOME", "x" * 200, "..dots"
+    )
 
     tree = (await parity.same(with_user.with_source_folder(folder, dst="/app"))).tree()
 
@@ -243,9 +245,18 @@ async def test_odd_names(with_user: Image, parity: Parity, user: Path) -> None:
 
 async def test_dockerignore(with_user: Image, parity: Parity, source: Path, user: Path) -> None:
     """Patterns, comments, exceptions and exceptions of exceptions, in the order of the file."""
-    write(source, "drop.log", "data/big.bin", "data/keep.txt", "data/sub/keep.txt", "pkg/a.tmp", "pkg/deep/b.tmp", "t/x.py")
+    write(
+        source,
+        "drop.log",
+        "data/big.bin",
+        "data/keep.txt",
+        "data/sub/keep.txt",
+        "pkg/a.tmp",
+        "pkg/deep/b.tmp",
+        "t/x.py",
+    )
     (user / ".dockerignore").write_text(
-        "# left out\n\n*.log\ndata\n!data/keep.txt\n  !data/sub  \ndata/sub/keep.*\n**/*.tmp\n/t\n!**/b.tmp\nnothing-like-it\n"
+        "# left out\n\n*.log\ndata\n!data/keep.txt\n  !data/sub  \ndata/sub/keep.*\n**/*.tmp\n/t\n!**/b.tmp\nnothing\n"
     )
     image = with_user.with_dockerignore(user / ".dockerignore").with_source_folder(source, dst="/app")
 
@@ -307,7 +318,17 @@ async def test_dockerignore_inside_the_folder(with_user: Image, parity: Parity, 
 async def test_wildcard_patterns(with_user: Image, parity: Parity, user: Path) -> None:
     """Question marks, classes, ranges, doubled stars and patterns with slashes at their ends."""
     folder = write(
-        user / "src", "a1", "a2", "b1", "ab/c", "x/cache/y", "x/z/cache/y", "cache/top", "logs/1.log", "logs/2.txt", "A1"
+        user / "src",
+        "a1",
+        "a2",
+        "b1",
+        "ab/c",
+        "x/cache/y",
+        "x/z/cache/y",
+        "cache/top",
+        "logs/1.log",
+        "logs/2.txt",
+        "A1",
     )
     (user / ".dockerignore").write_text("a?\n[B-Z]*\n**/cache/\nlogs/*.log\n!a2\nab/\n")
     image = with_user.with_dockerignore(user / ".dockerignore").with_source_folder(folder, dst="/app")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import ClassVar
 
 from tests.parity.bases import Bases
 from tests.parity.packages import Index
@@ -35,11 +36,15 @@ class Tools:
     """Runs uv here, and Poetry in a container.
 
     Attributes:
+        index: Where Poetry, and what it locks, comes from.
         folder: Where uv is put; to be on the PATH of Flyte's own builder.
-        made: Names of images that were made for this.
+        made: What has been made, by name.
     """
 
+    IMAGES: ClassVar = ("parity-poetry",)
+
     bases: Bases
+    index: Index
     folder: Path
     made: dict[str, str] = field(default_factory=dict)
 
@@ -54,15 +59,22 @@ class Tools:
 
     def uv_lock(self, project: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         """Writes `uv.lock`, with these variables set."""
-        command = [str(self.uv()), "lock", "--quiet", f"--cache-dir={self.folder / 'cache'}", f"--python={sys.executable}"]
+        command = [
+            str(self.uv()),
+            "lock",
+            "--quiet",
+            f"--cache-dir={self.folder / 'cache'}",
+            f"--python={sys.executable}",
+        ]
         self._run([*command, f"--directory={project}"], variables)
 
-    def poetry_lock(self, project: Path, index: Index, variables: Mapping[str, str] = MappingProxyType({})) -> None:
+    def poetry_lock(self, project: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         """Writes `poetry.lock`, with the index's Poetry and these variables set."""
         if "poetry" not in self.made:
             self.made["poetry"] = self.bases.made(
                 f"COPY --from={UV_IMAGE} /uv /bin/uv",
-                f"RUN --network=host uv pip install --system --index-url {index.public} poetry",
+                f"RUN --network=host uv pip install --system --index-url {self.index.public} poetry",
+                name="parity-poetry:latest",
             )
         options = [f"--volume={project}:/project", *(f"--env={name}={value}" for name, value in variables.items())]
         command = ["run", "--rm", "--network=host", "--workdir=/project", *options, self.made["poetry"]]

@@ -95,7 +95,6 @@ def shown(planned: Plan) -> str:
                 extras = [f"cache {cache.target} as {cache.id}{' alone' * cache.locked}" for cache in step.caches]
                 extras += [f"file {path}: {content.decode()!r}" for path, content in step.files.items()]
                 extras += [f"secret {secret.id} as {secret.variable or secret.path}" for secret in step.secrets]
-                extras += ["may add users"] * step.may_add_users
                 lines += [f"RUN {step.name}", *(f"    {extra}" for extra in extras), f"    $ {step.command}"]
             case CopyLocal():
                 lines.append(f"COPY {step.name}: {step.source.partition('-')[0]}-…{step.path} to {step.destination}")
@@ -133,7 +132,6 @@ ENV PATH=$VIRTUALENV/bin:$PATH
 ENV PATH=$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin LD_LIBRARY_PATH=/usr/local/nvidia/lib64
 LABEL a=b c=d
 RUN with_commands useradd flyte
-    may add users
     $ useradd flyte
 WORKDIR with_workdir /home/flyte: /home/flyte
 ENV A=1
@@ -268,21 +266,18 @@ def test_packages_reach_the_installer_as_they_are(packages: list[str]) -> None:
 
 
 def test_each_command_of_a_layer_is_a_step_with_its_secrets() -> None:
-    """A shell that changes its directory does so for its own command only; all may add users."""
+    """A shell that changes its directory does so for its own command only."""
     first, second = user_steps(CommandsLayer(commands=("cd /a", "pwd"), secrets=(TOKEN,)))
 
     assert ["cd /a", "pwd"] == [first.command, second.command]
     assert [(TOKEN,), (TOKEN,)] == [first.secrets, second.secrets]
-    assert first.may_add_users
-    assert second.may_add_users
 
 
 @pytest.mark.parametrize("layer", [AptLayer(packages=("a",), secrets=(TOKEN,)), PipLayer(packages=(), secrets=(TOKEN,)),
                                    RequirementsLayer(file=Path("/r.txt"), content=b"", secrets=(TOKEN,))])  # fmt: skip
 def test_secrets_come_with_their_layer(layer: Layer) -> None:
-    """Every layer that runs something takes secrets, and installers add no users."""
+    """Every layer that runs something takes secrets."""
     assert (TOKEN,) == step(layer).secrets
-    assert not step(layer).may_add_users
 
 
 def test_a_layer_without_anything_gives_no_step() -> None:

@@ -87,7 +87,6 @@ def test_dependencies_of_a_uv_project() -> None:
         "uv.lock": (file(APP / "uv.lock"), "/uv.lock", True),
     } == mounts(UV, run)
     assert ((UV_CACHE,), (TOKEN,), "with_uv_project app") == (run.caches, run.secrets, run.name)
-    assert not run.may_add_users
 
 
 @pytest.mark.parametrize("lock", [APP / "uv.lock", None])
