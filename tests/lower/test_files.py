@@ -160,7 +160,6 @@ def test_a_pixi_project_is_roots(creates_user: bool) -> None:
     assert "flyte" == made.action("with_source_folder").copy.owner.user.byName.name
 
 
-
 def test_a_manifest_is_written() -> None:
     """With the folder around it, for root, so that anybody can read it."""
     made = graph(lowered(spec(replace(PIXI, manifest=b"[workspace]\n", lock=None), creates_user=True)))
@@ -232,7 +231,6 @@ def test_lines_that_drop_everything_are_taken_at_their_word() -> None:
 
     assert "nobody" == graph(made).run("with_commands").meta.user
     assert ["with_commands true"] == [name for name in graph(made).names if name.startswith("with_")]
-
 
 
 # --- what surrounds a build, told to a Dockerfile frontend ---

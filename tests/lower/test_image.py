@@ -342,6 +342,12 @@ def test_copied_files_are_for_the_flyte_user() -> None:
     assert [("flyte", 0)] * 2 == [(owner.group.byName.name, owner.group.byName.input) for owner in owners]
 
 
+def names(state: llb.State) -> list[str]:
+    """The names of the vertices that a state needs."""
+    definition = llb.marshal(state, platform=AMD64)
+    return [definition.names[digest] for digest in definition.digests if digest in definition.names]
+
+
 def test_uv_belongs_to_root() -> None:
     """What comes from another image keeps its owner."""
     copied = graph(lowered(spec(), Daemon(files=USERS))).action("uv").copy
