@@ -4,7 +4,7 @@
 |---|---|
 | `FLYTE_DOCKER_BUILDER_CACHE_FROM` | a cache to read: `type=registry,ref=…`, or only the reference |
 | `FLYTE_DOCKER_BUILDER_CACHE_TO` | a cache to write, written alike; as in Flyte, both are used or neither |
-| `FLYTE_DOCKER_BUILDKIT_BUILDER_NAME` | the name of a buildx builder to build on |
+| `FLYTE_DOCKER_BUILDKIT_BUILDER_NAME` | the Docker context to build on; other buildx builders are not known yet |
 | `FLYTE_DOCKER_BUILD_EXTRA_ARGS` | flags of `docker buildx build`, quoted as in a shell |
 
 The flags understood are `--build-arg`, `--label`, `--annotation`, `--no-cache`, `--pull`, `--add-host`, `--network`,

@@ -24,7 +24,7 @@ are comma separated, maps are `key=value,key=value`, and true is any of `1`, `tr
 | `force_compression` | `FLYTE_BUILDKIT_FORCE_COMPRESSION` | true or false | true compresses the base image's layers anew as well |
 | `oci_media_types` | `FLYTE_BUILDKIT_OCI_MEDIA_TYPES` | true or false | OCI's media types in the manifest, or Docker's; BuildKit's choice when not set |
 | `progress` | `FLYTE_BUILDKIT_PROGRESS` | auto, tty, plain, rawjson or quiet | how a build is shown (auto) |
-| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | steps that cannot affect each other run side by side (true) |
+| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | kept for steps side by side, which are not built yet: it changes nothing today (true) |
 | `platforms` | `FLYTE_BUILDKIT_PLATFORMS` | list | of an image's platforms, the ones to build; all when not set |
 | `docker_config` | `FLYTE_BUILDKIT_DOCKER_CONFIG` | file or folder | Docker's config.json, for registry credentials, where it is not Docker's own |
 | `connect_timeout` | `FLYTE_BUILDKIT_CONNECT_TIMEOUT` | seconds | how long a connection may take to stand (10) |

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from buildkit_builder.lower.image import BuildLines, Environment, Lowered, Question, ReadFile, ResolveImage, lower
+from buildkit_builder.lower.image import BuildLines, Environment, Lowered, Question, ResolveImage, lower
 
-__all__ = ["BuildLines", "Environment", "Lowered", "Question", "ReadFile", "ResolveImage", "lower"]
+__all__ = ["BuildLines", "Environment", "Lowered", "Question", "ResolveImage", "lower"]

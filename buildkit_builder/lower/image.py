@@ -1,6 +1,6 @@
 """Steps to LLB.
 
-Lowering is a generator: what only the daemon knows (the config of an image, a file of a state built so far) is asked
+Lowering is a generator: what only the daemon knows (the config of an image, what lines of a Dockerfile make) is asked
 for by yielding a question and being sent the answer. So the graph can follow from results while the code stays pure,
 and a test, or a dry run, may answer from a dictionary.
 
@@ -63,14 +63,6 @@ class ResolveImage:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFile:
-    """Asks for the content of a file in a state; the answer is `bytes`, or `None` where there is no such file."""
-
-    state: llb.State
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
 class BuildLines:
     """Asks for lines of a Dockerfile to be carried out on an image. The answer is a `Lowered`."""
 
@@ -79,7 +71,7 @@ class BuildLines:
     name: str
 
 
-Question = ResolveImage | ReadFile | BuildLines
+Question = ResolveImage | BuildLines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,16 +22,13 @@ from buildkit_builder.client.gateway import ResolveMode
 from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.errors import BaseImageError, CapabilityError
 from buildkit_builder.identity import LABEL, Identity
-from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, ReadFile, ResolveImage, lower
+from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, ResolveImage, lower
 from buildkit_builder.lower.image import Resolved
 from buildkit_builder.plan import Plan
 from buildkit_builder.solve.lookup import resolve_image
 from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import CONFIG_KEY, end, gather, imports, result_of
-
-# What daemons say of a file that is not in a result; there is no code for it.
-_NO_SUCH_FILE = ("no such file or directory", "file does not exist", "not a directory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +141,7 @@ class _PlatformBuild:
     async def _answer(self, question: Question) -> Any:
         if isinstance(question, ResolveImage):
             return await self.lookups[question.reference]
-        if isinstance(question, BuildLines):
-            return await self._build_lines(question)
-        return await self._read(question)
+        return await self._build_lines(question)
 
     async def _resolve(self, name: str) -> Resolved:
         """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
@@ -216,17 +211,6 @@ class _PlatformBuild:
             await self.bridge.gateway.solve(
                 llb.marshal(image.state(self.platform), platform=self.platform), evaluate=True
             )
-
-    async def _read(self, question: ReadFile) -> bytes | None:
-        ref = await self._solve(question.state)
-        if not ref.id:
-            return None
-        try:
-            return await self.bridge.gateway.read_file(ref.id, question.path)
-        except grpc.aio.AioRpcError as error:
-            if any(words in (error.details() or "") for words in _NO_SUCH_FILE):
-                return None
-            raise
 
     async def _solve(self, state: llb.State) -> Ref:
         return await _solve(self.bridge, self.capabilities, state, self.platform, self.frontend.cache_imports)

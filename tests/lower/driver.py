@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from buildkit_builder import llb
-from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, ReadFile, lower
+from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, lower
 from buildkit_builder.lower.image import Resolved
 from buildkit_builder.plan import plan
 from buildkit_builder.spec import CopyLayer, ImageSpec, Layer, LocalFiles
@@ -52,11 +52,6 @@ class Daemon:
             state = question.image.state.run(["lines", *question.lines], name=f"carried out: {question.name}").root
             config = question.image.config.with_env("LINES", str(len(self.built))).with_working_dir("/lines")
             return replace(question.image, state=state, config=config)
-        if isinstance(question, ReadFile):
-            self.asked.append(question.path)
-            self.states.append(question.state)
-            found = self.files.get(question.path)
-            return found.pop(0) if isinstance(found, list) else found
         if question.reference.startswith(TOOLS):
             return Resolved(
                 name=question.reference,
