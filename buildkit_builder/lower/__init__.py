@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
-from buildkit_builder.lower.image import BuildLines, Environment, Lowered, Question, ResolveImage, lower
+from buildkit_builder.lower.commands import CA_SECRET
+from buildkit_builder.lower.image import lower
+from buildkit_builder.lower.questions import (
+    BuildLines,
+    Environment,
+    Lowered,
+    Placed,
+    Question,
+    Resolved,
+    ResolveImage,
+)
 
-__all__ = ["BuildLines", "Environment", "Lowered", "Question", "ResolveImage", "lower"]
+__all__ = [
+    "CA_SECRET",
+    "BuildLines",
+    "Environment",
+    "Lowered",
+    "Placed",
+    "Question",
+    "ResolveImage",
+    "Resolved",
+    "lower",
+]

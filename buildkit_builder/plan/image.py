@@ -11,10 +11,10 @@ from typing import Any
 from buildkit_builder.plan import projects
 from buildkit_builder.plan.context import Context, step_name, uv_caches
 from buildkit_builder.plan.steps import (
-    CacheMount,
     CopyImage,
     CopyLocal,
     DockerfileLines,
+    InstallPackages,
     Plan,
     Run,
     SetEnv,
@@ -24,6 +24,7 @@ from buildkit_builder.plan.steps import (
     Step,
     Workdir,
 )
+from buildkit_builder.plan.wheels import wheels
 from buildkit_builder.spec import (
     AptLayer,
     CommandsLayer,
@@ -43,7 +44,6 @@ from buildkit_builder.spec import (
     WorkdirLayer,
 )
 
-_APT_CACHE = CacheMount(target="/var/cache/apt", id="apt-{architecture}", locked=True)
 _REQUIREMENTS = "requirements.txt"
 
 
@@ -92,6 +92,7 @@ def _environment(spec: ImageSpec, build_args: Mapping[str, str]) -> Iterator[Ste
             f'if [ ! -f "$UV_PYTHON" ]; then uv venv $VIRTUALENV --python={version} && '
             "uv run --python=$UV_PYTHON python -m compileall $VIRTUALENV; fi"
         ),
+        scope="environment",
     )
     yield SetEnv(variables=(("PATH", "$VIRTUALENV/bin:$PATH"),))
     # The folders of the NVIDIA drivers, which a node mounts at run time.
@@ -125,32 +126,35 @@ def _lines(layer: DockerfileLayer) -> DockerfileLines:
     )
 
 
-def _apt(layer: AptLayer) -> Run:
-    return Run(
-        name=step_name("with_apt_packages", ", ".join(layer.packages)),
-        command=f"apt-get update && apt-get install -y --no-install-recommends {' '.join(layer.packages)}",
-        caches=(_APT_CACHE,),
-        secrets=layer.secrets,
+def _apt(layer: AptLayer) -> InstallPackages:
+    return InstallPackages(
+        name=step_name("with_apt_packages", ", ".join(layer.packages)), packages=layer.packages, secrets=layer.secrets
     )
 
 
 def _pip(layer: PipLayer, context: Context) -> Run:
     packages = " ".join(shlex.quote(package) for package in layer.packages)
+    command = _uv_install(layer.options, packages)
     return Run(
         name=step_name(layer.origin, ", ".join(layer.packages)),
-        command=_uv_install(layer.options, packages),
+        command=command,
         caches=(context.uv_cache,),
         secrets=layer.secrets,
+        scope="python",
+        wheels=wheels(layer, command),
     )
 
 
 def _requirements(layer: RequirementsLayer, context: Context) -> Run:
+    command = _uv_install(layer.options, f"--requirement {_REQUIREMENTS}")
     return Run(
         name=step_name("with_requirements", layer.file.name),
-        command=_uv_install(layer.options, f"--requirement {_REQUIREMENTS}"),
+        command=command,
         caches=(context.uv_cache,),
         files=MappingProxyType({_REQUIREMENTS: layer.content}),
         secrets=layer.secrets,
+        scope="python",
+        wheels=wheels(layer, command),
     )
 
 

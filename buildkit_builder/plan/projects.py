@@ -18,7 +18,15 @@ from buildkit_builder.plan.steps import (
     Step,
     WriteFile,
 )
-from buildkit_builder.spec import LocalFiles, PixiProjectLayer, PoetryProjectLayer, UvProjectLayer, WheelLayer
+from buildkit_builder.plan.wheels import dependencies, wheels
+from buildkit_builder.spec import (
+    LocalFiles,
+    PipLayer,
+    PixiProjectLayer,
+    PoetryProjectLayer,
+    UvProjectLayer,
+    WheelLayer,
+)
 
 _PROJECTS = "/root/.flyte"
 _VENV = "VIRTUAL_ENV=${VIRTUAL_ENV-/opt/venv}"
@@ -45,19 +53,31 @@ def uv_project(layer: UvProjectLayer, context: Context) -> Run:
         if layer.lock is not None and layer.lock != layer.project.root / "uv.lock":
             mounts.append(context.mount(_file(layer.lock), f"{place}/uv.lock", writable=True))
     mounts += [context.mount(files, posixpath.join(place, path), writable=True) for path, files in layer.editables]
+    command = " ".join(words)
+    needed = dependencies(layer)
     return Run(
         name=step_name(layer.origin, layer.pyproject.parent.name),
-        command=" ".join(words),
+        command=command,
         caches=(context.uv_cache,),
         mounts=tuple(mounts),
         secrets=layer.secrets,
+        scope="python",
+        wheels=wheels(layer, command),
+        dependencies=uv_project(needed, context) if needed is not None else None,
     )
 
 
 def poetry_project(layer: PoetryProjectLayer, context: Context) -> Iterator[Step]:
     """Poetry itself, then a project's dependencies, or the project with them."""
     name = step_name("with_poetry_project", layer.pyproject.parent.name)
-    yield Run(name=f"{name}: poetry", command="uv pip install poetry", caches=(context.uv_cache,))
+    command = "uv pip install poetry"
+    yield Run(
+        name=f"{name}: poetry",
+        command=command,
+        caches=(context.uv_cache,),
+        scope="python",
+        wheels=wheels(PipLayer(packages=("poetry",)), command),
+    )
     arguments = layer.extra_args
     if layer.project is None:
         yield SetEnv(variables=(("POETRY_CACHE_DIR", "/tmp/poetry_cache"), ("POETRY_VIRTUALENVS_IN_PROJECT", "true")))
@@ -80,6 +100,7 @@ def poetry_project(layer: PoetryProjectLayer, context: Context) -> Iterator[Step
         caches=(_POETRY_CACHE,),
         mounts=tuple(mounts),
         secrets=layer.secrets,
+        scope="python",
     )
 
 
@@ -128,12 +149,15 @@ def wheel(layer: WheelLayer, context: Context) -> Iterator[Step]:
 
 
 def _wheel_step(layer: WheelLayer, what: str, arguments: str, context: Context, mount: SourceMount) -> Run:
+    command = f"uv pip install --python $UV_PYTHON {arguments}"
     return Run(
         name=step_name("local wheel", f"{layer.package}: {what}"),
-        command=f"uv pip install --python $UV_PYTHON {arguments}",
+        command=command,
         caches=(context.wheel_cache,),
         mounts=(mount,),
         secrets=layer.secrets,
+        scope="python",
+        wheels=wheels(layer, command),
     )
 
 

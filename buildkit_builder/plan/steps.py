@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
+from buildkit_builder.plan.wheels import Wheels
 from buildkit_builder.spec import LocalFiles, SecretRef
 
 
@@ -49,6 +51,9 @@ class Run:
         command: Given to the image's shell as it is.
         files: Content by path, there only while the command runs; relative paths start at the working directory.
         mounts: Local files, there only while the command runs.
+        scope: What it changes: anything, or the Python environment alone; `environment` makes that.
+        wheels: How it can be done ahead as far as nothing but wheels is needed; `None` where that cannot be told.
+        dependencies: What can be done so of it in any case, and is not all of it: a step that is never run itself.
     """
 
     name: str
@@ -56,6 +61,22 @@ class Run:
     caches: tuple[CacheMount, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     mounts: tuple[SourceMount, ...] = ()
+    secrets: tuple[SecretRef, ...] = ()
+    scope: Literal["anything", "python", "environment"] = "anything"
+    wheels: Wheels | None = None
+    dependencies: Run | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallPackages:
+    """Packages of the distribution, installed by apt.
+
+    Attributes:
+        packages: As apt's command line takes them: names, with versions or releases, or files.
+    """
+
+    name: str
+    packages: tuple[str, ...]
     secrets: tuple[SecretRef, ...] = ()
 
 
@@ -141,7 +162,7 @@ class SetShell:
 
 
 Config = SetEnv | SetLabels | SetUser | SetShell
-Step = Run | CopyLocal | CopyImage | WriteFile | DockerfileLines | Workdir | Config
+Step = Run | InstallPackages | CopyLocal | CopyImage | WriteFile | DockerfileLines | Workdir | Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

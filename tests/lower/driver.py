@@ -10,15 +10,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from buildkit_builder import llb
-from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, lower
-from buildkit_builder.lower.image import Resolved
+from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, Resolved, lower
 from buildkit_builder.plan import plan
 from buildkit_builder.spec import CopyLayer, ImageSpec, Layer, LocalFiles
 from buildkit_builder.wire import ops_pb2
 
 AMD64 = llb.Platform(architecture="amd64")
-PASSWD = b"root:x:0:0:root:/root:/bin/bash\nflyte:x:1000:1000::/home/flyte:/bin/bash\n"
-GROUP = b"root:x:0:\nflyte:x:1000:\n"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BASE_DIGEST, TOOL_DIGEST = f"sha256:{'b' * 64}", f"sha256:{'e' * 64}"
 TOOLS = ("ghcr.io/astral-sh/uv", "ghcr.io/prefix-dev/pixi")
@@ -26,22 +23,16 @@ TOOLS = ("ghcr.io/astral-sh/uv", "ghcr.io/prefix-dev/pixi")
 
 @dataclass(kw_only=True)
 class Daemon:
-    """What a daemon would know: the base image's config, and files by path.
+    """What a daemon would know: the base image's config, and what lines of a Dockerfile make.
 
     Attributes:
         config: The `config` of the base image.
         history: How the base image came to be.
-        files: Their content; a list is what they hold from one question to the next.
-        asked: The paths that were asked for, in order.
-        states: The states they were asked of.
         built: The lines of Dockerfiles that it was asked to carry out.
     """
 
     config: Mapping[str, Any] = field(default_factory=lambda: {"Env": ["PATH=/usr/bin"]})
     history: str = "RUN useradd flyte"
-    files: Mapping[str, bytes | list[bytes | None] | None] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    states: list[llb.State] = field(default_factory=list)
     built: list[BuildLines] = field(default_factory=list)
 
     def answer(self, question: Question) -> Any:

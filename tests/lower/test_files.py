@@ -24,8 +24,6 @@ from buildkit_builder.spec import (
 )
 from buildkit_builder.wire import ops_pb2
 from tests.lower.driver import (
-    GROUP,
-    PASSWD,
     Daemon,
     Graph,
     environment_of,
@@ -37,7 +35,6 @@ from tests.lower.driver import (
 )
 
 APP = Path("/work/app")
-USERS = {"/etc/passwd": PASSWD, "/etc/group": GROUP}
 FOLDER = folder_layer("/work/src", "./src")
 COMMAND = CommandsLayer(commands=("true",))
 LINES = DockerfileLayer(lines=("ARG X=1", "RUN true"))
@@ -148,9 +145,8 @@ def test_mounted_sources_carry_the_session_and_their_shared_key() -> None:
 @pytest.mark.parametrize("creates_user", [True, False])
 def test_a_pixi_project_is_roots(creates_user: bool) -> None:
     """Whatever users there are; what is copied otherwise is the `flyte` user's."""
-    daemon = Daemon(files=USERS)
     layer = replace(PIXI, project=files("folder", "/work/app"), lock=Path("/work/locks/other.lock"))
-    made = graph(lowered(spec(layer, FOLDER, creates_user=creates_user), daemon))
+    made = graph(lowered(spec(layer, FOLDER, creates_user=creates_user)))
     project, lock = (made.action(f"with_pixi_project pixi.toml: {what}").copy for what in ("the project", "pixi.lock"))
 
     assert ("/", "/opt/pixi-project", True) == (project.src, project.dest, project.dirCopyContents)

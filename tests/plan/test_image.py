@@ -15,6 +15,7 @@ from buildkit_builder.plan import (
     CopyImage,
     CopyLocal,
     DockerfileLines,
+    InstallPackages,
     LocalSource,
     Plan,
     Run,
@@ -96,6 +97,8 @@ def shown(planned: Plan) -> str:
                 extras += [f"file {path}: {content.decode()!r}" for path, content in step.files.items()]
                 extras += [f"secret {secret.id} as {secret.variable or secret.path}" for secret in step.secrets]
                 lines += [f"RUN {step.name}", *(f"    {extra}" for extra in extras), f"    $ {step.command}"]
+            case InstallPackages():
+                lines += [f"APT {step.name}", f"    {' '.join(step.packages)}"]
             case CopyLocal():
                 lines.append(f"COPY {step.name}: {step.source.partition('-')[0]}-…{step.path} to {step.destination}")
             case DockerfileLines():
@@ -136,9 +139,8 @@ RUN with_commands useradd flyte
 WORKDIR with_workdir /home/flyte: /home/flyte
 ENV A=1
 ENV B=$A
-RUN with_apt_packages git, curl
-    cache /var/cache/apt as apt-{architecture} alone
-    $ apt-get update && apt-get install -y --no-install-recommends git curl
+APT with_apt_packages git, curl
+    git curl
 RUN with_pip_packages numpy<3, torch
     cache /root/.cache/uv as uv-0.13.4
     secret flyte/TOKEN as TOKEN
@@ -308,14 +310,6 @@ def test_the_cache_of_uv_is_one_per_version(image: str, cache: str) -> None:
     runs = [step for step in plan(spec(*layers, uv_image=image)).steps if isinstance(step, Run) and step.caches]
 
     assert [(cache, False)] * 2 == [(run.caches[0].id, run.caches[0].locked) for run in runs]
-
-
-def test_only_apt_waits_for_others() -> None:
-    """`dpkg` may not run twice at once in one cache, and the packages of one architecture are not another's."""
-    [cache] = step(AptLayer(packages=("git",))).caches
-
-    assert cache.locked
-    assert "{architecture}" in cache.id
 
 
 # --- local files ---

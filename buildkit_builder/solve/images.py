@@ -1,0 +1,85 @@
+"""The images that a build is made from, each looked up once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import grpc.aio
+
+from buildkit_builder import llb
+from buildkit_builder.client.gateway import ResolveMode
+from buildkit_builder.errors import BaseImageError
+from buildkit_builder.lower import Resolved
+from buildkit_builder.solve.lookup import resolve_image
+from buildkit_builder.solve.request import Bridge
+from buildkit_builder.solve.result import end
+
+
+class Images:
+    """Look-ups that are under way, or over.
+
+    Args:
+        bridge: The build.
+        base: The base image's name; of all others only the files are wanted.
+        prefer_local: Look in the daemon's own store before the registry, as Docker does.
+        native: The platform of the daemon's machine, if it said.
+    """
+
+    def __init__(self, bridge: Bridge, *, base: str, prefer_local: bool, native: llb.Platform | None) -> None:
+        self.bridge = bridge
+        self.base = base
+        self.prefer_local = prefer_local
+        self.native = native
+        self.found: dict[tuple[str, llb.Platform], asyncio.Task[Resolved]] = {}
+
+    def begin(self, name: str, platform: llb.Platform) -> asyncio.Task[Resolved]:
+        """Starts to look an image up, unless that was done before."""
+        key = (name, platform)
+        if key not in self.found:
+            self.found[key] = asyncio.ensure_future(self._resolve(name, platform))
+        return self.found[key]
+
+    async def get(self, name: str, platform: llb.Platform) -> Resolved:
+        """An image, pinned by its digest.
+
+        Raises:
+            BaseImageError: There is no such image, or it is not there for the platform.
+            RegistryError: Its registry refused, or could not be reached.
+        """
+        return await asyncio.shield(self.begin(name, platform))
+
+    async def close(self) -> None:
+        """Gives up what is still under way."""
+        await end(*self.found.values())
+
+    async def _resolve(self, name: str, platform: llb.Platform) -> Resolved:
+        """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
+        reference = str(llb.ImageReference.parse(name))
+        self.bridge.registries.add(reference)
+        if platform == self.native and name != self.base:
+            # Only files are wanted of it, so that its config needs no look; the daemon itself finds its digest.
+            mode: ResolveMode = "local" if self.prefer_local else "default"
+            config = llb.ImageConfig.empty(platform)
+            image = Resolved(name=name, reference=reference, resolve_mode=mode, config=config)
+            self.bridge.aside(self._warm(image, platform))
+            return image
+        what = "the base image" if name == self.base else "an image to copy from"
+        modes: tuple[ResolveMode, ...] = ("local", "pull") if self.prefer_local else ("default",)
+        for mode in modes:
+            found = await resolve_image(self.bridge, reference, platform, mode, what=what)
+            config = llb.ImageConfig.parse(found.config)
+            if config.architecture in ("", platform.architecture):
+                pinned = llb.ImageReference.parse(found.ref)
+                # An engine without the containerd image store has no digests for its own images, only ids.
+                pinned = pinned.with_digest(found.digest) if found.digest else pinned
+                return Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
+        raise BaseImageError(
+            f"{what.capitalize()} `{name}` is there for {config.architecture} and not for {platform}. "
+            "Choose another base, or take the platform out of the image's `platform`."
+        )
+
+    async def _warm(self, image: Resolved, platform: llb.Platform) -> None:
+        """Has the daemon look an image up while lowering still waits for the base; a failure shows in the graph."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.bridge.gateway.solve(llb.marshal(image.state(platform), platform=platform), evaluate=True)

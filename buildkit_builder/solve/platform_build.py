@@ -1,0 +1,233 @@
+"""One platform of an image: drives its lowering, and answers what that asks by asking the daemon."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from buildkit_builder import llb
+from buildkit_builder.client import failures
+from buildkit_builder.client.results import Ref
+from buildkit_builder.errors import BaseImageError, CapabilityError
+from buildkit_builder.identity import LABEL, Identity
+from buildkit_builder.lower import (
+    BuildLines,
+    Environment,
+    Lowered,
+    Question,
+    Resolved,
+    ResolveImage,
+    lower,
+)
+from buildkit_builder.plan import Plan
+from buildkit_builder.solve.attempts import Attempts
+from buildkit_builder.solve.images import Images
+from buildkit_builder.solve.request import Bridge, CacheEntry
+from buildkit_builder.solve.result import CONFIG_KEY, imports
+
+
+@dataclass(slots=True)
+class Solver:
+    """Solves graphs of one platform."""
+
+    bridge: Bridge
+    capabilities: llb.Capabilities
+    platform: llb.Platform
+    cache_imports: tuple[CacheEntry, ...] = ()
+
+    def define(self, state: llb.State) -> llb.Definition:
+        """The graph of a tree.
+
+        Raises:
+            CapabilityError: The daemon lacks what it needs.
+        """
+        definition = llb.marshal(state, platform=self.platform)
+        self.capabilities.require_all(definition.capabilities)
+        self.bridge.remember(definition)
+        return definition
+
+    def head(self, state: llb.State) -> str:
+        """The digest of the vertex that makes a tree, which failures name; empty for scratch."""
+        return llb.marshal(state, platform=self.platform).head or ""
+
+    async def solve(self, state: llb.State, *, evaluate: bool = False) -> Ref:
+        """Has a tree built, now or when something is asked of it.
+
+        Raises:
+            CapabilityError: The daemon lacks what the graph needs.
+        """
+        definition = self.define(state)
+        result = await self.bridge.gateway.solve(
+            definition, evaluate=evaluate, cache_imports=imports(self.cache_imports, self.platform)
+        )
+        return result.ref or Ref(id="")
+
+
+@dataclass(kw_only=True)
+class PlatformBuild:
+    """Drives lowering for one platform.
+
+    Attributes:
+        base: The digest of the base, known after `run`.
+        base_config: What the base says of itself, known after `run`.
+    """
+
+    plan: Plan
+    environment: Environment
+    images: Images
+    solver: Solver
+    identity: Identity | None
+    attempts: Attempts
+    base: str = ""
+    base_config: bytes = b""
+    waiting: frozenset[int] = frozenset()
+
+    @property
+    def bridge(self) -> Bridge:
+        """The build."""
+        return self.solver.bridge
+
+    @property
+    def platform(self) -> llb.Platform:
+        """What is built for."""
+        return self.solver.platform
+
+    async def run(self) -> tuple[Ref, bytes]:
+        """Lowers and solves.
+
+        Returns:
+            The image's files, and its config.
+        """
+        lowered, ref = await self.settle()
+        return ref, await self._config(lowered)
+
+    async def settle(self) -> tuple[Lowered, Ref]:
+        """Lowers and solves, until it is clear which steps have to wait for which.
+
+        Returns:
+            The image, and its files.
+        """
+        while True:
+            lowered = await self.lower()
+            tries = {self.solver.head(state): number for number, state in lowered.attempts.items()}
+            known = {digest: self.attempts.recall(digest) for digest in tries}
+            if "waits" in known.values():
+                self.waiting |= {number for digest, number in tries.items() if known[digest] == "waits"}
+                continue
+            ref = await self._attempted(lowered, tries) if tries else await self.solver.solve(lowered.state)
+            if ref is not None:
+                return lowered, ref
+
+    async def lower(self) -> Lowered:
+        """Lowers, which asks the daemon for what only it knows and builds nothing."""
+        # Every image that lowering will ask for is looked up at once: each costs a registry's answer.
+        for name in self.plan.images:
+            self.images.begin(name, self.platform)
+            if self.environment.native is not None:
+                self.images.begin(name, self.environment.native)
+        return await self._drive(lower(self.plan, self.platform, self.environment, self.waiting))
+
+    async def _drive(self, lowering: Generator[Question, Any, Lowered]) -> Lowered:
+        try:
+            question = next(lowering)
+            while True:
+                question = lowering.send(await self._answer(question))
+        except StopIteration as done:
+            lowered: Lowered = done.value
+            return lowered
+
+    async def _attempted(self, lowered: Lowered, tries: Mapping[str, int]) -> Ref | None:
+        """Builds an image with installations that are tried ahead.
+
+        Args:
+            lowered: The image.
+            tries: The numbers of their steps, by the digests of their vertices.
+
+        Returns:
+            The files; `None` where one of the installations has to wait.
+        """
+        if None in map(self.attempts.recall, tries):
+            # Not to be ended with an attempt that fails: it is wanted all the same.
+            self.bridge.aside(self._apart(lowered))
+        try:
+            ref = await self.solver.solve(lowered.state, evaluate=True)
+        except grpc.aio.AioRpcError as error:
+            failed = [digest for digest in failures.decode(error).vertexes if digest in tries]
+            if not failed:
+                raise
+            for digest in failed:
+                self.attempts.note(digest, "waits")
+            self.waiting |= {tries[digest] for digest in failed}
+            return None
+        for digest in tries:
+            self.attempts.note(digest, "done")
+        return ref
+
+    async def _apart(self, lowered: Lowered) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self.solver.solve(lowered.apart, evaluate=True)
+
+    async def _config(self, lowered: Lowered) -> bytes:
+        config = lowered.config
+        found = await self.images.get(self.plan.base, self.platform)
+        self.base_config = found.config.document.encode()
+        if self.identity is not None:
+            self.base = llb.ImageReference.parse(found.reference).digest
+            config = config.with_label(LABEL, self.identity.label(str(self.platform), self.base))
+        return config.to_json(self.platform)
+
+    async def _answer(self, question: Question) -> Any:
+        if isinstance(question, ResolveImage):
+            return await self._resolved(question)
+        return await self._build_lines(question)
+
+    async def _resolved(self, question: ResolveImage) -> Resolved | None:
+        try:
+            return await self.images.get(question.reference, question.platform)
+        except BaseImageError:
+            if question.optional:
+                return None
+            raise
+
+    async def _build_lines(self, question: BuildLines) -> Lowered:
+        """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes."""
+        image = question.image
+        text = "\n".join(["FROM base", *question.lines, ""])
+        dockerfile = llb.scratch().file(llb.mkfile("/Dockerfile", text.encode()), name=question.name)
+        config = {CONFIG_KEY: base64.b64encode(image.config.to_json(self.platform)).decode()}
+        inputs = {
+            "base": image.state,
+            "dockerfile": dockerfile,
+            # Nothing of this machine: lines have no files of their own.
+            "context": llb.scratch().file(llb.mkdir("/", parents=True), name="an empty context"),
+        }
+        definitions = {name: self.solver.define(state) for name, state in inputs.items()}
+        options = self.environment.dockerfile_options()
+        self.bridge.registries.add_dockerfile(text, *options.values())
+        result = await self.bridge.gateway.solve(
+            frontend="dockerfile.v0",
+            frontend_opts={
+                "filename": "Dockerfile",
+                "platform": str(self.platform),
+                "context:base": "input:base",
+                "input-metadata:base": json.dumps(config),
+                "cmdline": "dockerfile.v0",
+                **options,
+            },
+            frontend_inputs=definitions,
+            cache_imports=imports(self.solver.cache_imports, self.platform),
+        )
+        if result.ref is None or result.ref.graph is None:
+            raise CapabilityError(
+                f"The daemon cannot go on from lines of a Dockerfile ({question.name}): it does not say what its "
+                "frontend made of them. Update it, or write the lines as with_commands and with_env_vars."
+            )
+        self.bridge.remember(result.ref.graph)
+        made = llb.ImageConfig.parse(result.metadata.get(CONFIG_KEY, b""))
+        return Lowered(state=llb.from_definition(result.ref.graph), config=made)
