@@ -25,6 +25,7 @@ from buildkit_builder.llb.files import FileAction, copy, mkdir, mkfile, rm, syml
 from buildkit_builder.llb.image_config import ImageConfig
 from buildkit_builder.llb.marshal import marshal
 from buildkit_builder.llb.merge import diff, merge
+from buildkit_builder.llb.operation import QUIET
 from buildkit_builder.llb.owner import Owner
 from buildkit_builder.llb.platforms import Platform
 from buildkit_builder.llb.ready import from_definition
@@ -34,6 +35,7 @@ from buildkit_builder.llb.state import Exec, State, scratch
 
 __all__ = [
     "FIRST_RELEASE",
+    "QUIET",
     "Bind",
     "Cache",
     "Capabilities",

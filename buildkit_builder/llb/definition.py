@@ -12,6 +12,7 @@ from types import MappingProxyType
 from buildkit_builder.wire import ops_pb2
 
 CUSTOM_NAME = "llb.customname"
+_IMAGE = "docker-image://"
 _SHELL = re.compile(r"(?:.*/)?(?:ba|da|a|z|k)?sh")
 _COMMAND_OPTION = re.compile(r"-[A-Za-z]*c")
 
@@ -88,6 +89,12 @@ class Definition:
             if any(action.copy.modeStr for action in op.file.actions):
                 declared.add("file.copy.modestring")
         return frozenset(declared)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images that are taken from registries, by their full names."""
+        sources = (op.source.identifier for op in map(ops_pb2.Op.FromString, self.ops))
+        return tuple(name.removeprefix(_IMAGE) for name in sources if name.startswith(_IMAGE))
 
     def op(self, digest: str) -> ops_pb2.Op:
         """The vertex with that digest, decoded.

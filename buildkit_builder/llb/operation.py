@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from buildkit_builder.llb.state import State
 
 NO_INPUT = -1
+# Begins the name of a vertex that only serves others, in at most a moment: progress leaves it out.
+QUIET = "[quiet] "
 NO_OUTPUT = -1
 
 

@@ -75,8 +75,12 @@ class Draft:
         """What progress calls a step."""
         return f"[{self.environment.label}] {name}" if self.environment.label else name
 
-    def emulated(self, name: str) -> str:
+    def emulated(self, name: str, what: str = "emulated") -> str:
         """What progress calls a step that runs programs of the image's platform.
+
+        Args:
+            name: The step's.
+            what: How much of it is emulated, where the platform is foreign.
 
         Raises:
             CapabilityError: The daemon cannot run them.
@@ -90,7 +94,7 @@ class Draft:
                 "list of nodes), install an emulator there (qemu-user-static and binfmt-support, or the image "
                 f"tonistiigi/binfmt), or take {self.platform} out of the image's `platform`."
             )
-        return f"{self.named(name)} (emulated)"
+        return f"{self.named(name)} ({what})"
 
     def change(self, name: str, effects: Effects, make: Callable[[llb.State], llb.State]) -> None:
         """Adds what a step does to the tree that it depends on."""

@@ -16,7 +16,7 @@ def install(draft: Draft, step: InstallPackages) -> None:
     # Of a file nobody knows who put it there, nor relative to which folder it is.
     names_files = any(word.startswith((".", "/")) or word.endswith(".deb") for word in step.packages)
     effects, cwd = (BARRIER, None) if names_files else (_PACKAGES, "/")
-    name = draft.emulated(step.name)
+    name = draft.emulated(step.name, "emulated" if draft.host is None else "scripts emulated")
     command = Run(
         name=step.name,
         command=packages.install(step.packages),

@@ -6,7 +6,6 @@ Protocol: uv `reference/environment`, and what its HTTP client, the C library, t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 _STARTS = (
     "AWS_", "BASH", "CLICOLOR", "CONDA_", "GIT_", "HTTP_", "LC_", "LD_", "MALLOC_", "PYTHON", "PYX_", "RUST_", "SSL_",
@@ -15,7 +14,7 @@ _STARTS = (
 _NAMES = frozenset(
     [
         "ALL_PROXY", "CI", "COLUMNS", "ENV", "FORCE_COLOR", "FTP_PROXY", "GLIBC_TUNABLES", "HF_TOKEN", "HOME",
-        "HOSTALIASES", "HTTPS_PROXY", "IFS", "KEYRING_PROPERTY", "LANG", "LANGUAGE", "LOCALDOMAIN", "LOCPATH",
+        "HOSTALIASES", "HTTPS_PROXY", "HTTP_PROXY", "IFS", "LANG", "LANGUAGE", "LOCALDOMAIN", "LOCPATH",
         "NETRC", "NO_COLOR", "NO_PROXY", "PATH", "PWD", "PYC_INVALIDATION_MODE", "RES_OPTIONS", "SHELL",
         "SOURCE_DATE_EPOCH", "TEMP", "TERM", "TMP", "TMPDIR", "TZ", "USER",
     ]
@@ -31,14 +30,3 @@ def named_in(*texts: str) -> frozenset[str]:
 def can_read(variable: str) -> bool:
     """Whether `uv`, the shell that runs it or the interpreter that it runs may read a variable of this name."""
     return variable.startswith(_STARTS) or variable.upper() in _NAMES
-
-
-def variables(env: Iterable[tuple[str, str]], *texts: str) -> tuple[tuple[str, str], ...]:
-    """Of an environment, what an installation from wheels alone can read.
-
-    Args:
-        env: Names and values.
-        texts: The command, and whatever else variables are put into: requirements, a project's file.
-    """
-    named = named_in(*texts)
-    return tuple((name, value) for name, value in env if name in named or can_read(name))

@@ -10,8 +10,13 @@ from __future__ import annotations
 WAITS_AND_FAILS = """\
 waits() { echo "waits for the steps before it: $1"; exit %d; }"""
 
+# An installation that stops halfway did so for another reason than that something is to be built, and is no good.
 WAITS = """\
-waits() { echo "waits for the steps before it: $1"; told "none $1" /dev/null; }"""
+waits() {
+  if grep -qsE '^(Uni|I)nstalled ' "$tmp/log"; then cat "$tmp/log"; exit 1; fi
+  echo "waits for the steps before it: $1"
+  told "none $1" /dev/null
+}"""
 
 TOLD = """\
 told() { { echo 1; echo "$1"; cat "$2"; } >"$work/verdict"; rm -rf "$tmp"; exit 0; }"""
@@ -23,6 +28,16 @@ mkdir -p "$tmp"
 grep -q " $builds [^ ]* ro[, ]" /proc/self/mounts || waits "nothing keeps uv from building"
 [ "$(uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
 LC_ALL=C grep -qF "${builds##*/}" "$(command -v uv)" || waits "this version of uv builds elsewhere"
+# Without isolation uv would first install some packages, to build others with them.
+shared() { env | grep -q '^UV_NO_BUILD_ISOLATION' || grep -qs no-build-isolation "$@"; }
+set -- /etc/uv/uv.toml /etc/xdg/uv/uv.toml "${XDG_CONFIG_HOME-$HOME/.config}/uv/uv.toml"
+folder=$PWD
+while :; do
+  set -- "$@" "$folder/uv.toml" "$folder/pyproject.toml"
+  [ "${folder:-/}" != / ] || break
+  folder=${folder%%/*}
+done
+! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || %s"""
 
 SYSTEM_PYTHON = """\
@@ -59,7 +74,7 @@ attempt() {
   done 3>"$tmp/log"
   return "$(cat "$tmp/code")"
 }
-culprit() { sed -n 's/.*ailed to [^`]*`\([^`@ ]*\).*/\1/p' "$tmp/log" | head -n 1; }
+culprit() { sed -n 's/.*ailed to [a-z ]*build[^`]*`\([^`@ ]*\).*/\1/p' "$tmp/log" | head -n 1; }
 reason() {
   if ! grep -qF "$builds" "$tmp/log"; then echo "uv cannot tell what to install"; return; fi
   name=$(culprit)

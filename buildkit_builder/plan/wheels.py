@@ -121,15 +121,18 @@ def objection(layer: PythonLayer) -> str | None:
     return "there is no lock" if layer.lock is None else None
 
 
-def wheels(layer: PythonLayer, install: str) -> Wheels | None:
+def wheels(layer: PythonLayer, install: str, *, is_part: bool = False) -> Wheels | None:
     """How the installation of a layer can be done ahead, or `None`; see `objection`.
 
     Args:
         layer: The layer.
         install: The installation, or one of several that the layer consists of, as shell text.
+        is_part: Whether another installation follows in any case, and makes the files that `uv` leaves in `/tmp`.
     """
     if objection(layer) is not None:
         return None
+    if is_part:
+        install = f"TMPDIR=$tmp {install}"
     if isinstance(layer, UvProjectLayer):
         # Its file may name variables, and is not known here.
         return Wheels(install=install, parts="lock", text=None)
@@ -154,8 +157,8 @@ def wheels(layer: PythonLayer, install: str) -> Wheels | None:
 def dependencies(layer: UvProjectLayer) -> UvProjectLayer | None:
     """Of a project that is installed itself, what comes before it: its dependencies, as its lock has them.
 
-    To be installed ahead, and followed by the project in any case. They need the project's file and its lock, and so
-    do not change with its sources. `None` without a lock, which nothing may then be made to fit.
+    To be installed ahead as a part, and followed by the project in any case. They need the project's file and its lock,
+    and so do not change with its sources. `None` without a lock: what is chosen might then be something else.
     """
     if layer.project is None or layer.lock is None:
         return None

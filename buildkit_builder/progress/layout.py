@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # How much of a running step is shown, from much to little: log lines, then parts.
 _STAGES = ((6, 3), (3, 3), (3, 1), (1, 1), (1, 0), (0, 0))
@@ -105,7 +105,7 @@ def _fit_section(section: Section, rows: int) -> list[Line]:
         used = sum(len(block.lines(logs, parts)) for block in active)
         if used + summary <= room:
             return [section.header, *_folded(section.blocks, room - used, logs, parts)]
-    return [section.header, *_cropped(section.blocks, active, room)]
+    return _cropped(section.header, active, room)
 
 
 def _folded(blocks: Sequence[Block], room: int, logs: int, parts: int) -> list[Line]:
@@ -121,17 +121,23 @@ def _folded(blocks: Sequence[Block], room: int, logs: int, parts: int) -> list[L
     return lines
 
 
-def _cropped(blocks: Sequence[Block], active: Sequence[Block], room: int) -> list[Line]:
-    """Too many active steps even without their logs: the first of them, and how many more there are."""
-    finished = [block for block in blocks if not block.active]
-    lines = [_summary(finished)] if finished and room > 1 else []
-    room -= len(lines)
-    if len(active) <= room:
-        return [*lines, *(block.head for block in active)]
-    if room <= 0:
-        return lines
-    more = Line(left=f" => ... and {_count(len(active) - room + 1, 'more step')}", style="dim")
-    return [*lines, *(block.head for block in active[: room - 1]), more]
+def _cropped(header: Line, active: Sequence[Block], room: int) -> list[Line]:
+    """Too many active steps even without their logs: the first of them, and how many more there are.
+
+    The header counts the finished ones, so that no row need be spent on them.
+    """
+    heads = [block.head for block in active]
+    if len(heads) <= room:
+        return [header, *heads]
+    if room > 1:
+        more = Line(left=f" => ... and {_count(len(heads) - room + 1, 'more step')}", style="dim")
+        return [header, *heads[: room - 1], more]
+    # A name says more than a number alone, be it in the header.
+    first = heads[0]
+    others = f" (and {_count(len(heads) - 1, 'more step')})" if len(heads) > 1 else ""
+    if room == 1:
+        return [header, replace(first, left=f"{first.left}{others}")]
+    return [replace(header, left=f"{header.left}{first.left}{others}")]
 
 
 def _summary(blocks: Sequence[Block]) -> Line:

@@ -11,7 +11,7 @@ from buildkit_builder.progress.loglines import LogLine
 from buildkit_builder.progress.output import Output, Redact, cleaned, unchanged
 from buildkit_builder.progress.trace import Changes, Trace
 from buildkit_builder.progress.vertex import Vertex
-from buildkit_builder.progress.words import amount_of, human_seconds, plain_name
+from buildkit_builder.progress.words import amount_of, human_seconds, plain_name, short_title
 
 _STATUS_SECONDS = 5.0
 _STATUS_SHARE = 0.05
@@ -114,7 +114,7 @@ class PlainDisplay:
         self._print(lines)
 
     def _print(self, lines: list[str]) -> None:
-        prefix = f"[{self._title}] " if self.titled and self._title else ""
+        prefix = f"[{short_title(self._title)}] " if self.titled and self._title else ""
         self._output.write("".join(f"{cleaned(prefix + line, self._redact).rstrip()}\n" for line in lines))
 
     def _header(self, vertex: Vertex) -> list[str]:
@@ -133,6 +133,8 @@ class PlainDisplay:
                 text = "CACHED"
             case "cancelled":
                 text = "CANCELED"
+            case "postponed":
+                text = "POSTPONED"
             case "error":
                 text = f"ERROR: {vertex.error}"
             case _:

@@ -75,9 +75,13 @@ def _cached(vertices: Sequence[Vertex]) -> set[str]:
     it cached; a base image is often such a one.
     """
     cached = {vertex.key for vertex in vertices if vertex.state == "cached"}
+    needing: dict[str, set[str]] = {}
+    for vertex in vertices:
+        for digest in vertex.inputs:
+            needing.setdefault(digest, set()).add(vertex.key)
     # Whoever needs a vertex starts after it, so one way back through them reaches everything.
     for vertex in reversed(vertices):
-        needing = [other.key for other in vertices if set(vertex.digests) & set(other.inputs)]
-        if vertex.state == "done" and needing and cached.issuperset(needing):
+        keys = set().union(*(needing.get(digest, ()) for digest in vertex.digests))
+        if vertex.state == "done" and keys and cached.issuperset(keys):
             cached.add(vertex.key)
     return cached

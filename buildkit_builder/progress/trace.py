@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from buildkit_builder.client.events import LogEvent, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
+from buildkit_builder.llb import QUIET
+from buildkit_builder.progress import limits
 from buildkit_builder.progress.loglines import LineAssembler, LogLine
 from buildkit_builder.progress.vertex import CANCELLED_ERROR, OPTIONAL, Vertex, VertexRecord, group_snapshot
 
@@ -45,7 +48,7 @@ class Counts:
 
 
 class Trace:
-    """What is known of one build.
+    """What is known of one build, within the bounds of `limits`.
 
     Args:
         tail_lines: How many of a vertex's last log lines are kept.
@@ -56,8 +59,10 @@ class Trace:
         self._records: dict[str, VertexRecord] = {}
         self._members: dict[str, list[str]] = {}
         self._snapshots: dict[str, Vertex] = {}
-        self._assemblers: dict[tuple[str, int], LineAssembler] = {}
-        self._tails: dict[str, deque[LogLine]] = {}
+        self._assemblers: dict[str, dict[int, LineAssembler]] = {}
+        self._tails: dict[str, deque[LogLine]] = {}  # the vertex that printed last comes last
+        self._tail_bytes = 0
+        self._parts = 0
         self._warnings: list[WarningEvent] = []
         self._skew: float | None = None
 
@@ -65,7 +70,7 @@ class Trace:
         """Take in one update.
 
         Statuses, logs and warnings of vertices that were never announced are dropped, and so are look-ups that are
-        marked `OPTIONAL`.
+        marked `OPTIONAL` and vertices that are marked `QUIET`.
 
         Args:
             update: What the daemon said.
@@ -77,20 +82,20 @@ class Trace:
         self._measure_skew(update, now)
         touched: dict[str, None] = {}
         for event in update.vertexes:
-            if not event.name.startswith(OPTIONAL):
+            if not event.name.startswith((OPTIONAL, QUIET)):
                 touched.update(dict.fromkeys(self._take_vertex(event)))
         statuses = tuple(self._take_statuses(update.statuses))
         touched.update(dict.fromkeys(key for key, _ in statuses))
         changed = tuple(self._refresh(touched))
-        lines = [*self._take_logs(update.logs)]
+        lines = [*islice(self._take_logs(update.logs), limits.LINES)]
         for vertex in changed:
             if vertex.finished:
                 lines.extend(self._flush(vertex))
         warnings = [
-            replace(warning, vertex=self._key_of(warning.vertex))
+            replace(limits.cut_warning(warning), vertex=self._key_of(warning.vertex))
             for warning in update.warnings
             if warning.vertex in self._records
-        ]
+        ][: max(0, limits.WARNINGS - len(self._warnings))]
         self._warnings.extend(warnings)
         return Changes(vertices=changed, statuses=statuses, lines=tuple(lines), warnings=tuple(warnings))
 
@@ -155,9 +160,8 @@ class Trace:
             return ()
         key = self._key_of(digest)
         lines = [line.text for line in self._tails.get(key, ())]
-        for (vertex, _), assembler in self._assemblers.items():
-            if vertex == key and assembler.current:
-                lines.append(assembler.current.decode("utf-8", "replace"))
+        rewritten = (assembler.current for assembler in self._assemblers.get(key, {}).values())
+        lines += [current.decode("utf-8", "replace") for current in rewritten if current]
         return tuple(lines[-n:])
 
     def _measure_skew(self, update: StatusUpdate, now: float) -> None:
@@ -180,8 +184,10 @@ class Trace:
         record = self._records.get(event.digest)
         before = self._key_of(event.digest) if record is not None else None
         if record is None:
+            if len(self._records) >= limits.VERTICES or len(event.digest) > limits.DIGEST:
+                return {}
             record = self._records[event.digest] = VertexRecord(event.digest)
-        record.take(_with_start(event))
+        record.take(_with_start(limits.cut_vertex(event)))
         after = self._key_of(event.digest)
         if before is not None and before != after:
             self._members[before].remove(event.digest)
@@ -191,17 +197,20 @@ class Trace:
         return {before or after: None, after: None}
 
     def _take_statuses(self, events: Iterable[StatusEvent]) -> Iterable[tuple[str, StatusEvent]]:
-        for event in events:
+        for event in map(limits.cut_status, events):
             record = self._records.get(event.vertex)
-            if record is not None and record.take_status(event):
+            if record is None or (self._parts >= limits.PARTS and event.id not in record.statuses):
+                continue
+            self._parts += event.id not in record.statuses
+            if record.take_status(event):
                 yield self._key_of(event.vertex), event
 
     def _refresh(self, keys: Iterable[str]) -> Iterable[Vertex]:
         """Make the snapshots of these keys anew, and give those that are to be shown and look different."""
         for key in keys:
-            members = [self._records[digest] for digest in self._members[key]]
+            members = [self._records[digest] for digest in self._members.get(key, ())]
             if not members:
-                self._snapshots.pop(key, None)
+                self._forget(key)
                 continue
             grouped = members[0].latest.group is not None
             snapshot = group_snapshot(key, members) if grouped else members[0].snapshot()
@@ -210,24 +219,36 @@ class Trace:
                 if snapshot.state != "waiting":
                     yield snapshot
 
+    def _forget(self, key: str) -> None:
+        """Nothing is shown under this key any more."""
+        self._members.pop(key, None)
+        self._snapshots.pop(key, None)
+        self._assemblers.pop(key, None)
+        self._tail_bytes -= sum(len(line.data) for line in self._tails.pop(key, ()))
+
     def _take_logs(self, events: Iterable[LogEvent]) -> Iterable[LogLine]:
-        for event in events:
+        for event in map(limits.cut_log, events):
             if event.vertex in self._records:
                 key = self._key_of(event.vertex)
-                assembler = self._assemblers.setdefault((key, event.stream), LineAssembler())
+                assembler = self._assemblers.setdefault(key, {}).setdefault(event.stream, LineAssembler())
                 yield from self._keep(key, event.stream, assembler.feed(event.data), event.timestamp)
 
     def _flush(self, vertex: Vertex) -> Iterable[LogLine]:
-        for (key, stream), assembler in self._assemblers.items():
-            if key == vertex.key:
-                yield from self._keep(key, stream, assembler.flush(), vertex.completed)
+        for stream, assembler in self._assemblers.get(vertex.key, {}).items():
+            yield from self._keep(vertex.key, stream, assembler.flush(), vertex.completed)
 
     def _keep(self, key: str, stream: int, lines: Iterable[bytes], timestamp: float | None) -> Iterable[LogLine]:
-        tail = self._tails.setdefault(key, deque(maxlen=self._tail_lines))
+        tail = self._tails.pop(key, None)
+        self._tails[key] = tail = deque() if tail is None else tail
         for data in lines:
             line = LogLine(vertex=key, stream=stream, data=data, timestamp=timestamp)
             tail.append(line)
+            self._tail_bytes += len(data)
+            if len(tail) > self._tail_lines:
+                self._tail_bytes -= len(tail.popleft().data)
             yield line
+        while self._tail_bytes > limits.TAIL_BYTES and len(self._tails) > 1:
+            self._tail_bytes -= sum(len(line.data) for line in self._tails.pop(next(iter(self._tails))))
 
 
 def _with_start(event: VertexEvent) -> VertexEvent:

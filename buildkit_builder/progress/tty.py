@@ -17,7 +17,7 @@ from buildkit_builder.progress.layout import Block, Line, Section, fit, whole
 from buildkit_builder.progress.output import Output, Redact, cleaned, unchanged
 from buildkit_builder.progress.trace import Trace
 from buildkit_builder.progress.vertex import State, Vertex
-from buildkit_builder.progress.words import amount_of, human_bytes, human_seconds, plain_name
+from buildkit_builder.progress.words import amount_of, human_bytes, human_seconds, plain_name, short_title
 
 PAINT_INTERVAL = 0.1
 LIVE_LOG_LINES = 6
@@ -30,6 +30,7 @@ _STATES: Mapping[State, tuple[str, str]] = {
     "cached": ("CACHED", "cyan"),
     "error": ("ERROR", "bold red"),
     "cancelled": ("CANCELED", "yellow"),
+    "postponed": ("POSTPONED", "yellow"),
 }
 
 
@@ -69,6 +70,7 @@ class TtyScreen:
         self._builds: list[TtyDisplay] = []
         self._painted: list[str] = []
         self._painted_at: float | None = None
+        self._painting = 0.0
 
     def display(self, title: str = "", redact: Redact = unchanged) -> TtyDisplay:
         """Begin to show a build, in a section of its own."""
@@ -79,8 +81,10 @@ class TtyScreen:
     def refresh(self) -> None:
         """Paint, unless that was done less than a tenth of a second ago."""
         now = self._clock()
-        if self._painted_at is None or now - self._painted_at >= PAINT_INTERVAL:
+        # A view that takes long to paint, of thousands of steps, must not leave the build without time.
+        if self._painted_at is None or now - self._painted_at >= max(PAINT_INTERVAL, 4 * self._painting):
             self.paint()
+            self._painting = self._clock() - now
 
     def paint(self, above: Sequence[Line] = (), foreign: str = "") -> None:
         """Paint the view now.
@@ -97,7 +101,8 @@ class TtyScreen:
         columns, rows = self._output.size()
         # One column stays free: a full row makes some terminals wrap, and then the rows cannot be counted.
         width = max(1, columns - 1)
-        sections = [build.section() for build in self._builds]
+        several = len(self._builds) > 1
+        sections = [build.section(brief=several) for build in self._builds]
         # One row is the cursor's, one stays free for a shell's or another program's line.
         live = [self._fitted(line, width) for line in fit(sections, rows - 2)]
         kept = [self._fitted(line, width) for line in above]
@@ -193,11 +198,15 @@ class TtyDisplay:
         warnings = [line for warning in self._trace.warnings for line in self._warning(warning)]
         self._screen.close(self, [*whole(self.section()), *warnings])
 
-    def section(self) -> Section:
-        """The build's present state, not yet cut to any size."""
+    def section(self, *, brief: bool = False) -> Section:
+        """The build's present state, not yet cut to any size.
+
+        Args:
+            brief: Whether its title is to be short.
+        """
         now = self._clock()
         counts = self._trace.counts
-        title = self._cleaned(self._title) or "building"
+        title = self._cleaned(short_title(self._title) if brief else self._title) or "building"
         header = Line(
             left=f"[+] {title} {human_seconds(now - self._began)} ({counts.finished}/{counts.total})", style="bold blue"
         )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from buildkit_builder.client.events import StatusEvent, VertexEvent
+from buildkit_builder.plan.wheels import AHEAD
+from buildkit_builder.progress.limits import RUNS
 
-State = Literal["waiting", "running", "done", "cached", "error", "cancelled"]
+State = Literal["waiting", "running", "done", "cached", "error", "cancelled", "postponed"]
 CANCELLED_ERROR = "context canceled"
 # Begins the name of a look-up that may well find nothing; nobody is shown one.
 OPTIONAL = "[optional] "
@@ -29,8 +31,9 @@ class Vertex:
     Attributes:
         key: The vertex's digest, or the group's id.
         name: As the daemon sent it.
-        state: `waiting` until it first starts; `cancelled` when it was stopped because of something else.
-        error: What went wrong, for the states `error` and `cancelled`.
+        state: `waiting` until it first starts; `cancelled` when it was stopped because of something else;
+            `postponed` when it was tried ahead of what it turned out to need.
+        error: What went wrong, for the states `error`, `cancelled` and `postponed`.
         intervals: When it ran: in order, not overlapping.
         statuses: Its parts, in the order in which they appeared.
         digests: Digests of the vertices it stands for.
@@ -83,7 +86,7 @@ class VertexRecord:
 
     def take(self, event: VertexEvent) -> None:
         """Take in one event of this digest."""
-        if event.started is not None:
+        if event.started is not None and (event.started in self.runs or len(self.runs) < RUNS):
             known = self.runs.get(event.started)
             ends = [end for end in (known, event.completed) if end is not None]
             self.runs[event.started] = max(ends) if ends else None
@@ -125,7 +128,7 @@ class VertexRecord:
         if latest.error.rstrip().endswith(CANCELLED_ERROR):
             return "cancelled"
         if latest.error:
-            return "error"
+            return "postponed" if latest.name.endswith(AHEAD) else "error"
         return "cached" if latest.cached else "done"
 
     @property
@@ -192,7 +195,7 @@ def merged(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
 def _group_state(states: set[State], *, shown: bool) -> State:
     if not shown:
         return "waiting"
-    order: tuple[State, ...] = ("error", "running", "cancelled", "done", "cached")
+    order: tuple[State, ...] = ("error", "running", "cancelled", "postponed", "done", "cached")
     return next(state for state in order if state in states)
 
 

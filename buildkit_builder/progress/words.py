@@ -65,6 +65,7 @@ _INTERNAL = re.compile(
     r"preparing build cache|writing |resolve |\[auth\]|\[internal\]"
 )
 
+_DIGEST_TAG = re.compile(r":([0-9a-f]{8})[0-9a-f]{24,}$")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -75,6 +76,15 @@ def plain_name(name: str) -> str:
         if match is not None:
             return words if isinstance(words, str) else words(match)
     return name
+
+
+def short_title(title: str) -> str:
+    """A build's title, short enough to begin every line where several builds are shown.
+
+    The image goes without its registry, and of a tag that is a digest, as Flyte's are, the first characters will do.
+    """
+    image, space, rest = title.partition(" ")
+    return _DIGEST_TAG.sub(r":\1", image.rpartition("/")[2]) + space + rest
 
 
 def is_internal(name: str) -> bool:

@@ -7,6 +7,7 @@ def test_the_public_names_are_these() -> None:
     """Adding or losing a name is a decision, not an accident."""
     assert [
         "FIRST_RELEASE",
+        "QUIET",
         "Bind",
         "Cache",
         "Capabilities",

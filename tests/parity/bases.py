@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from flyte import Image
@@ -27,6 +27,7 @@ class Bases:
     engine: Engine
     docker: str
     repository: str
+    _made: dict[str, str] = field(default_factory=dict)
 
     def named(self, reference: str) -> Image:
         """An image to put layers on, from a base of this name."""
@@ -46,6 +47,8 @@ class Bases:
         """The name of a base that these lines of a Dockerfile make of another; one of its own unless one is given."""
         text = "\n".join([f"FROM {start}", *lines, ""])
         tag = name or f"parity-base:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        if self._made.get(tag) == text:
+            return tag
         done = subprocess.run(
             [
                 self.docker,
@@ -67,28 +70,12 @@ class Bases:
             check=False,
         )
         assert done.returncode == 0, done.stdout
-        return tag
-
-    def flattened(self, reference: str) -> str:
-        """The name of a base with the files of another and nothing of its history, as squashed images are."""
-        tag = f"{reference}-flat"
-        container = self._docker("create", reference, "true").strip()
-        exported = subprocess.Popen(
-            [self.docker, "export", container], env=dict(self.engine.environ), stdout=subprocess.PIPE
-        )
-        with exported:
-            subprocess.run(
-                [self.docker, "import", "--change=ENV PATH=/usr/local/bin:/usr/bin:/bin", "-", tag],
-                env=dict(self.engine.environ),
-                stdin=exported.stdout,
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
-        self._docker("rm", container)
+        self._made[tag] = text
         return tag
 
     def forget(self, *patterns: str) -> None:
         """Takes images out of the engine's store, by patterns of their names."""
+        self._made.clear()
         for pattern in patterns:
             listed = self._docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"--filter=reference={pattern}")
             if names := listed.split():

@@ -13,7 +13,7 @@ from flyte._internal.imagebuild import docker_builder
 from flyte.errors import ImageBuildError
 
 from buildkit_builder.builder import BuildKitImageBuilder
-from tests.integration.registry import PulledImage, pull
+from tests.integration.registry import PulledImage, forget, pull
 from tests.parity.compare import Difference, compare, report
 from tests.parity.differences import BETTER, Ignored
 
@@ -86,6 +86,7 @@ class Parity:
         return Pair(ours=ours, theirs=theirs)
 
     async def _built(self, builder: BuildKitImageBuilder | docker_builder.DockerImageBuilder, image: Image) -> Built:
+        forget(image.uri)  # what an earlier run has pushed is not what this one pushes
         try:
             result = await builder.build_image(image, force=True)
         except (ImageBuildError, OSError, ValueError, AssertionError) as error:

@@ -74,6 +74,17 @@ IGNORED: tuple[Ignored, ...] = (
         reason="Logs of apt and dpkg: every line has a time.",
     ),
     Ignored(
+        pattern=r"dev",
+        what="path",
+        reason="Empty, and mounted over when an image runs. On a base without it, the first step leaves one or not.",
+    ),
+    Ignored(
+        pattern=r"var/lib/apt/lists/.*",
+        what="path",
+        reason="Package lists are large, and out of date when an image runs. Before a command, which may look for "
+        "them, they are put where it would find them; they are as new as the daemon's cache of them.",
+    ),
+    Ignored(
         pattern=r"var/cache/ldconfig/aux-cache",
         what="content",
         reason="ldconfig notes inode numbers and times of the libraries.",

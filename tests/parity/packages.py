@@ -149,13 +149,13 @@ class Package:
                 archive.writestr(zipfile.ZipInfo(path), text)
         return f"{self.module}-{self.version}-py3-none-any.whl", buffer.getvalue()
 
-    def sdist(self) -> tuple[str, bytes]:
+    def sdist(self, backend: str = BACKEND) -> tuple[str, bytes]:
         """Name and bytes of its sources, which bring their own backend."""
         top = f"{self.module}-{self.version}"
         files = {
             "PKG-INFO": self.metadata(),
             "pyproject.toml": project(self.name, self.version, dependencies=self.requires),
-            "backend.py": BACKEND,
+            "backend.py": backend,
             f"src/{self.module}/__init__.py": self.code(),
         }
         buffer = io.BytesIO()
@@ -166,6 +166,13 @@ class Package:
                 member.size = len(text.encode())
                 archive.addfile(member, io.BytesIO(text.encode()))
         return f"{top}.tar.gz", gzip.compress(buffer.getvalue(), mtime=0)
+
+
+def write_sdist(folder: Path, package: Package, *, backend: str) -> Path:
+    """Writes the sources of a package, with a backend of its own, as they would be served."""
+    name, data = package.sdist(backend)
+    (folder / name).write_bytes(data)
+    return folder / name
 
 
 def _hash(text: str) -> str:
@@ -280,7 +287,7 @@ def serve(wheels: Sequence[Path] = ()) -> Iterator[Index]:
             digest.update(name.encode() + hashlib.sha256(data).digest())
     seen: list[str] = []
     repositories: dict[str, bytes] = {}
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(files, repositories, seen))
+    server = _server(_handler(files, repositories, seen))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -295,6 +302,14 @@ def serve(wheels: Sequence[Path] = ()) -> Iterator[Index]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _server(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """On the same port whenever it can be had, so that another run finds in the cache what has not changed."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", 38417), handler)
+    except OSError:
+        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
 
 
 def _handler(

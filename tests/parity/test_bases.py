@@ -62,12 +62,18 @@ async def test_user(bases: Bases, parity: Parity, user: Path) -> None:
     assert (0, 0) == (pulled.tree()["home/app/below"].uid, pulled.tree()["home/app/below"].gid)
 
 
-async def test_user_of_a_base_without_a_history(bases: Bases, parity: Parity, user: Path) -> None:
+async def test_user_of_a_base_without_a_history(
+    bases: Bases, parity: Parity, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Copied files are for a `flyte` user of a base that does not say how it was made."""
     (user / "main.py").write_text("x = 1\n")
-    base = bases.flattened(bases.made("RUN useradd -u 5678 flyte"))
-
-    image = bases.named(base).with_source_file(user / "main.py", dst="/app/")
+    # No more than a shell, which stands in for a Python, with its libraries.
+    base = bases.made(
+        "RUN useradd -u 5678 flyte && mkdir /small",
+        "RUN cp -L --parents /bin/sh $(ldd /bin/sh | grep -o '/[^ ]*') /etc/passwd /etc/group /small",
+    )
+    monkeypatch.setenv("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--network host --build-arg UV_PYTHON=/bin/sh")
+    image = bases.of(f"COPY --from={base} /small /", start="scratch").with_source_file(user / "main.py", dst="/app/")
 
     assert 5678 == (await parity.same(image)).tree()["app/main.py"].uid
 
@@ -165,6 +171,18 @@ async def test_debian_image_without_flyte(engine: Engine, repository: str, parit
 
     assert ("flyte", "/home/flyte") == (pulled.config["config"]["User"], pulled.config["config"]["WorkingDir"])
     assert "usr/bin/gcc" in pulled.tree()
+
+
+async def test_image_by_a_name_of_the_config(bases: Bases, parity: Parity) -> None:
+    """A base that the image names and the config knows, which Flyte fills in before it asks the builder."""
+    named = Image.from_ref_name("company").clone(
+        name=bases.repository, registry=bases.engine.registry, extendable=True, python_version=(3, 11), platform=AMD64
+    )
+    image = named.with_env_vars({"ANSWER": "42"}).clone(base_image=bases.made("ENV COMPANY=example"))
+
+    pulled = await parity.same(image)
+
+    assert ("example", "42") == (pulled.env["COMPANY"], pulled.env["ANSWER"])
 
 
 async def test_image_on_an_image(base: Image, bases: Bases, parity: Parity, index: Index) -> None:

@@ -112,17 +112,20 @@ async def test_stand_in_frozen_project(base: Image, parity: Parity, project: Pat
 
 
 async def test_stand_in_whole_project(base: Image, parity: Parity, project: Path) -> None:
-    """The whole project, less what a `.dockerignore` names, but with the lock file that it names too."""
+    """The whole project, less what a `.dockerignore` names from there and from where the user is, but with the lock
+    file that it names too.
+    """
     (project / "pixi.lock").write_text("version: 6\n")
-    (project.parent / "ignore").write_text("**/*.log\npixi.lock\n")
-    image = base.with_dockerignore(project.parent / "ignore").with_pixi_project(
-        project, project_install_mode="install_project"
+    (project / "secret").write_text("no\n")
+    (project.parent / ".dockerignore").write_text("**/*.log\npixi.lock\napp/secret\n")
+    image = base.with_dockerignore(Path(".dockerignore")).with_pixi_project(
+        Path("app"), project_install_mode="install_project"
     )
 
     tree = (await parity.same(image)).tree("opt/pixi-project")
 
     assert {"opt/pixi-project/src/main.py", "opt/pixi-project/pixi.lock"} <= set(tree)
-    assert "opt/pixi-project/src/notes.log" not in tree
+    assert not {"opt/pixi-project/src/notes.log", "opt/pixi-project/secret"} & set(tree)
 
 
 @pytest.mark.parametrize("locked", [False, True])

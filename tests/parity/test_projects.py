@@ -94,11 +94,18 @@ async def test_uv_install_project(base: Image, parity: Parity, index: Index, use
 
 
 async def test_uv_install_relative_project(base: Image, parity: Parity, index: Index, user: Path) -> None:
-    """A project by a relative path, without a lock file."""
+    """A project by a relative path, without a lock file, less what a `.dockerignore` names from where the user is."""
     write_project(user / "app", "app", dependencies=["parity-beta"], more=uv_index(index))
-    image = base.with_uv_project(Path("app/pyproject.toml"), project_install_mode="install_project")
+    (user / "app" / "src" / "app" / "secret.py").write_text("no\n")
+    (user / ".dockerignore").write_text("app/src/app/secret.py\n")
+    image = base.with_dockerignore(Path(".dockerignore")).with_uv_project(
+        Path("app/pyproject.toml"), project_install_mode="install_project"
+    )
 
-    assert f"{SITE}/app/__init__.py" in (await parity.same(image)).tree()
+    tree = (await parity.same(image)).tree()
+
+    assert f"{SITE}/app/__init__.py" in tree
+    assert f"{SITE}/app/secret.py" not in tree
 
 
 async def test_uv_workspace(base: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,34 @@ async def test_several(base: Image, parity: Parity, monkeypatch: pytest.MonkeyPa
     image = image.with_commands([command], secret_mounts=["first"]).with_apt_packages("hello", secret_mounts="first")
 
     assert_hidden(await parity.same(image), "s3cret-four", "s3cret-five")
+
+
+@pytest.fixture
+def secret_file() -> Iterator[Path]:
+    """A file where both builders look for secrets that no variable holds."""
+    folder = Path("/etc/secrets")
+    made = not folder.exists()
+    folder.mkdir(exist_ok=True)
+    file = folder / f"parity_{uuid.uuid4().hex[:8]}"
+    file.write_text("s3cret-six\n")
+    yield file
+    file.unlink()
+    if made:
+        folder.rmdir()
+
+
+async def test_file_of_this_machine(base: Image, parity: Parity, secret_file: Path) -> None:
+    """Without a variable the value is that of the file in `/etc/secrets`, its line end included."""
+    group, _, key = secret_file.name.partition("_")
+    image = base.with_commands(
+        [f'printf %s "$VALUE" | wc -c > /sum; printf %s "$VALUE" | {SUM} >> /sum'],
+        secret_mounts=Secret(key=key, group=group, as_env_var="VALUE"),
+    )
+
+    pulled = await parity.same(image)
+
+    assert pulled.tree()["sum"].content.startswith(b"11\n")
+    assert_hidden(pulled, "s3cret-six")
 
 
 async def test_requirements(

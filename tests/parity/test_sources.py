@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,6 +234,22 @@ async def test_hard_links_and_empty_folders(with_user: Image, parity: Parity, so
     assert "app/empty" not in tree
 
 
+async def test_extended_attributes(with_user: Image, parity: Parity, source: Path, user: Path) -> None:
+    """Capabilities of programs, and whatever else is noted of files and folders, stay on this machine."""
+    bind_ports = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+    (user / "alone").write_text("x")
+    for path in (source / "main.py", source / "run.sh", source / "pkg", user / "alone"):
+        os.setxattr(path, "user.colour", b"blue")
+    for path in (source / "run.sh", user / "alone"):
+        os.setxattr(path, "security.capability", bind_ports)
+    image = with_user.with_source_folder(source, dst="/app").with_source_file(user / "alone", dst="/app/")
+
+    tree = (await parity.same(image)).tree()
+
+    assert {"app/run.sh", "app/alone"} <= set(tree)
+    assert [] == [path for path, entry in tree.items() if path.startswith("app") and entry.xattrs]
+
+
 async def test_odd_names(with_user: Image, parity: Parity, user: Path) -> None:
     """Names with spaces, quotes, stars, brackets, backslashes and dashes inside a folder."""
     folder = write(
@@ -284,12 +302,22 @@ async def test_dockerignore_by_another_name(with_user: Image, parity: Parity, so
 
 
 async def test_dockerignore_of_a_relative_folder(with_user: Image, parity: Parity, source: Path, user: Path) -> None:
-    """Patterns that name a folder by its path from where the user stands."""
+    """Patterns that name a folder by its path from where the user stands, one of all but a file below."""
     write(source, "data/big.bin", "data/keep.txt", "src/inner.py")
-    (user / ".dockerignore").write_text("src/data\n!src/data/keep.txt\n/src/pkg/deep\nsrc/*.sh\n")
-    image = with_user.with_dockerignore(Path(".dockerignore")).with_source_folder(Path("src"), dst="/app")
+    write(user / "lib", "kept.py", "left.py")
+    (user / ".dockerignore").write_text("src/data\n!src/data/keep.txt\n/src/pkg/deep\nsrc/*.sh\nlib\n!lib/kept.py\n")
+    image = (
+        with_user.with_dockerignore(Path(".dockerignore"))
+        .with_source_folder(Path("src"), dst="/app")
+        .with_source_folder(Path("lib/../src"), dst="/again")
+        .with_source_folder(Path("../work/src"), dst="/above")
+        .with_source_folder(Path("lib"), dst="/all")
+    )
 
-    assert "app/main.py" in (await parity.same(image)).tree()
+    tree = (await parity.same(image)).tree()
+
+    assert {"app/main.py", "app/data/keep.txt", "all/kept.py", "above/run.sh"} <= set(tree)
+    assert not {"app/run.sh", "again/run.sh", "all/left.py"} & set(tree)
 
 
 async def test_dockerignore_of_the_root_folder(

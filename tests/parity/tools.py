@@ -6,10 +6,9 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
 
 from tests.parity.bases import Bases
 from tests.parity.packages import Index
@@ -38,15 +37,11 @@ class Tools:
     Attributes:
         index: Where Poetry, and what it locks, comes from.
         folder: Where uv is put; to be on the PATH of Flyte's own builder.
-        made: What has been made, by name.
     """
-
-    IMAGES: ClassVar = ("parity-poetry",)
 
     bases: Bases
     index: Index
     folder: Path
-    made: dict[str, str] = field(default_factory=dict)
 
     def uv(self) -> Path:
         """The uv of Flyte's image."""
@@ -70,14 +65,13 @@ class Tools:
 
     def poetry_lock(self, project: Path, variables: Mapping[str, str] = MappingProxyType({})) -> None:
         """Writes `poetry.lock`, with the index's Poetry and these variables set."""
-        if "poetry" not in self.made:
-            self.made["poetry"] = self.bases.made(
-                f"COPY --from={UV_IMAGE} /uv /bin/uv",
-                f"RUN --network=host uv pip install --system --index-url {self.index.public} poetry",
-                name="parity-poetry:latest",
-            )
+        poetry = self.bases.made(
+            f"COPY --from={UV_IMAGE} /uv /bin/uv",
+            f"RUN --network=host uv pip install --system --index-url {self.index.public} poetry",
+            name="parity-poetry:latest",
+        )
         options = [f"--volume={project}:/project", *(f"--env={name}={value}" for name, value in variables.items())]
-        command = ["run", "--rm", "--network=host", "--workdir=/project", *options, self.made["poetry"]]
+        command = ["run", "--rm", "--network=host", "--workdir=/project", *options, poetry]
         self._docker(*command, "poetry", "lock")
 
     def _docker(self, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from buildkit_builder import llb
 from buildkit_builder.client.connection import connect
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.gateway import Gateway
+from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError, CapabilityError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
+from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.request import CacheEntry
 from buildkit_builder.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
 from buildkit_builder.wire import control_pb2, gateway_pb2, services
@@ -62,7 +65,9 @@ class Bench:
     fake: Daemon
     gateway: Gateway
     session_id: str = "s1"
+    lookups: Once[ResolvedImage] = field(default_factory=Once)
     remembered: list[llb.Definition] = field(default_factory=list)
+    registries: Registries = field(default_factory=Registries)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         work.close()
@@ -85,9 +90,9 @@ class Bench:
         return llb.Definition.from_wire(self.question.FrontendInputs[name])
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    fake = Daemon(platforms=(("linux", "arm64"),))
+@contextlib.asynccontextmanager
+async def running(fake: Daemon) -> AsyncIterator[Bench]:
+    """A build on a daemon."""
     async with fake:
         config = json.dumps(BASE).encode()
         fake.images = {"docker.io/library/debian:12": (DIGEST, config), "ghcr.io/uv:1": (DIGEST, config)}
@@ -99,6 +104,12 @@ async def bench() -> AsyncIterator[Bench]:
             yield Bench(fake, Gateway(connection.channel, "r"))
             solving.cancel()
             await asyncio.gather(solving, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with running(Daemon(platforms=(("linux", "arm64"),))) as bench:
+        yield bench
 
 
 async def build(bench: Bench, *layers: Layer, environment: Environment | None = None, **options: Any) -> Result:

@@ -1,0 +1,107 @@
+"""Images for arm64 made on another machine: by its own programs, and fully emulated. The trees must be equal."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from buildkit_builder.lower import Environment
+from buildkit_builder.spec import (
+    AptLayer,
+    CommandsLayer,
+    CopyLayer,
+    EnvLayer,
+    ImageSpec,
+    Layer,
+    LocalFiles,
+    PipLayer,
+    PipOptions,
+    RequirementsLayer,
+    WorkdirLayer,
+)
+from tests.conftest import Engine
+from tests.parity.differences import Ignored
+from tests.parity.packages import BACKEND, Package, serve, write_sdist
+from tests.parity.twice import differences
+
+SOUND = (
+    'test -z "$(dpkg --audit)" && apt-get check -o Debug::NoLocking=1 && test "$(uname -m)" = aarch64',
+    'for name in $(uv pip freeze --python $UV_PYTHON | sed "s/==.*//;s/-/_/g"); do $UV_PYTHON -c "import $name"; done',
+)
+LEFT = (
+    Ignored(
+        pattern=r"root/\.cache(/uv(/.*)?)?",
+        what="path",
+        reason="What uv leaves of a cache where it makes the environment: here that is not the image.",
+    ),
+)
+
+# A backend whose wheels say which machine they were built on.
+_BUILD = "def build_wheel(wheel_directory, config_settings=None, metadata_directory=None, editable=False):\n"
+PLATFORM_IN_CODE = BACKEND.replace(
+    _BUILD,
+    f"{_BUILD}    import platform\n"
+    "    pathlib.Path('src/parity_native/made.py').write_text(f'MADE = {platform.machine()!r}\\n')\n",
+)
+
+
+def _by_the_machine(environment: Environment) -> Environment:
+    assert environment.native is not None, "this machine is no foreign one"
+    return environment
+
+
+def _emulated(environment: Environment) -> Environment:
+    return replace(environment, native=None)
+
+
+WAYS = (_by_the_machine, _emulated)
+
+
+def image(engine: Engine, *layers: Layer) -> ImageSpec:
+    """An image for arm64."""
+    return ImageSpec(
+        reference=f"{engine.registry}/twice:1",
+        push=True,
+        base="python:3.11-slim-bookworm",
+        platforms=("linux/arm64",),
+        python_version=(3, 11),
+        layers=layers,
+        creates_user=False,
+        uv_image="ghcr.io/astral-sh/uv:0.13.4",
+    )
+
+
+def test_packages_environment_and_files_are_those_of_an_emulated_build(engine: Engine, tmp_path: Path) -> None:
+    """Wheels with and without machine code, packages with scripts of their own, files, a command in between."""
+    (tmp_path / "main.py").write_text("x = 1\n")
+    sources = LocalFiles(kind="folder", root=tmp_path)
+    spec = image(
+        engine,
+        EnvLayer(variables=(("MODE", "fast"),)),
+        AptLayer(packages=("ca-certificates", "figlet")),
+        PipLayer(packages=("markupsafe", "packaging")),
+        CommandsLayer(commands=("useradd --create-home worker && figlet -v > /srv/figlet",)),
+        WorkdirLayer(path="/app"),
+        AptLayer(packages=("cron",)),
+        PipLayer(packages=("six", "packaging<24")),
+        CopyLayer(files=sources, destination="src", origin="with_source_folder"),
+    )
+    found = differences(spec, engine.address, WAYS, checks=SOUND, ignored=LEFT, ca=engine.ca)
+
+    assert "" == asyncio.run(found)
+
+
+def test_what_has_to_be_built_is_built_for_the_platform(engine: Engine, tmp_path: Path) -> None:
+    """By its own Python, after the wheels beside it were installed without it."""
+    package = Package(name="parity-native", version="1.0", requires=("parity-beta",))
+    with serve([write_sdist(tmp_path, package, backend=PLATFORM_IN_CODE)]) as index:
+        options = PipOptions(index_url=index.public)
+        spec = image(
+            engine,
+            PipLayer(packages=("parity-alpha",), options=options),
+            RequirementsLayer(file=Path("r.txt"), content=b"parity-native\nparity-gamma\n", options=options),
+        )
+        checks = ("$UV_PYTHON -c 'import parity_native.made as m; assert m.MADE == \"aarch64\", m.MADE'",)
+        found = differences(spec, engine.address, WAYS, checks=checks, ignored=LEFT)
+        assert "" == asyncio.run(found)

@@ -1,0 +1,190 @@
+"""Builds an image in two ways, and has the daemon itself compare the two trees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc.aio
+
+from buildkit_builder import llb
+from buildkit_builder.client.connection import connect
+from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.config import Settings
+from buildkit_builder.errors import BuildKitError, StepFailedError
+from buildkit_builder.image_build.job import ImageJob
+from buildkit_builder.lower import CA_SECRET, Environment, Lowered
+from buildkit_builder.progress.display import open_screen
+from buildkit_builder.session.filesync import FileSync
+from buildkit_builder.session.secrets import Secrets
+from buildkit_builder.solve import BuildRequest, build
+from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.request import Bridge
+from buildkit_builder.solve.result import gather
+from buildkit_builder.spec import ImageSpec
+from tests.parity.differences import IGNORED, Ignored
+
+AMD64 = llb.Platform(architecture="amd64")
+PYTHON = llb.image("docker.io/library/python:3.11-slim-bookworm", platform=AMD64, resolve_mode="local")
+Way = Callable[[Environment], Environment]
+# Runs in a container that has both trees; what may differ comes from the table of the suite.
+COMPARE = """\
+import hashlib, json, os, re, stat, sys
+
+IGNORED = json.load(open("/dev/ignored.json"))
+
+def content(path, name):
+    with open(path, "rb") as file:
+        data = file.read()
+    for row in IGNORED:
+        if row["what"] == "content" and re.fullmatch(row["pattern"], name):
+            if row["line"]:
+                lines = data.splitlines(keepends=True)
+                data = b"".join(x for x in lines if not re.fullmatch(row["line"].encode(), x.rstrip()))
+            else:
+                data = data[: row["start"]] + (b"" if row["end"] is None else data[row["end"] :])
+    return hashlib.sha256(data).hexdigest()
+
+def tree(root):
+    found = {}
+    for folder, folders, files in os.walk(root):
+        for entry in [*folders, *files]:
+            path = os.path.join(folder, entry)
+            name = os.path.relpath(path, root)
+            if any(row["what"] == "path" and re.fullmatch(row["pattern"], name) for row in IGNORED):
+                continue
+            info = os.lstat(path)
+            said = [oct(info.st_mode), info.st_uid, info.st_gid]
+            if stat.S_ISLNK(info.st_mode):
+                said.append(os.readlink(path))
+            elif stat.S_ISREG(info.st_mode):
+                said.append(content(path, name))
+            found[name] = said
+    return found
+
+one, other = tree("/dev/one"), tree("/dev/other")
+for name in sorted({*one, *other}):
+    if one.get(name) != other.get(name):
+        print(name, one.get(name), other.get(name))
+print(len(one), "files")
+sys.exit(one != other)
+"""
+
+
+@dataclass(kw_only=True)
+class Twice:
+    """A frontend that builds an image both ways and compares.
+
+    Attributes:
+        image: What to build.
+        ways: What surrounds it, from what would.
+        checks: Commands that are to succeed in the first of the trees, on the image's own platform.
+        ignored: What may differ beside what the suite's table has.
+        failed: After the build: what each of the ways failed with, if it did.
+    """
+
+    image: ImageFrontend
+    ways: Sequence[Way]
+    checks: Sequence[str] = ()
+    ignored: Sequence[Ignored] = ()
+    failed: list[str] = field(default_factory=list)
+
+    async def build(self, bridge: Bridge) -> Result:
+        """Both ways, one after the other: a step is run once for both wherever it may be."""
+        trees: list[Lowered] = []
+        for way in self.ways:
+            async with self.image.builds(bridge) as (one,):
+                one.environment = way(one.environment)
+                try:
+                    lowered, ref = await one.settle()
+                    await bridge.gateway.evaluate(ref.id)
+                except (grpc.aio.AioRpcError, BuildKitError) as error:
+                    self.failed.append(str(error))
+                else:
+                    self.failed.append("")
+                    trees.append(lowered)
+        if len(trees) == 2:
+            assert trees[0].config == trees[1].config
+            compared = self._compared(*trees)
+            bridge.remember(compared)
+            await bridge.gateway.solve(compared, evaluate=True)
+            await gather(
+                *(bridge.gateway.solve(self._checked(trees[0], command), evaluate=True) for command in self.checks)
+            )
+        return Result(ref=Ref(id=""))
+
+    def _compared(self, one: Lowered, other: Lowered) -> llb.Definition:
+        rows = [
+            {"pattern": row.pattern, "what": row.what, "start": row.start, "end": row.end, "line": row.line}
+            for row in (*IGNORED, *self.ignored)
+        ]
+        files = llb.scratch().file(
+            llb.mkfile("/compare.py", COMPARE.encode()), llb.mkfile("/ignored.json", json.dumps(rows).encode())
+        )
+        compared = PYTHON.run(
+            ["python3", "/dev/compare.py"],
+            mounts=[
+                llb.Bind("/dev/one", one.state, readonly=True),
+                llb.Bind("/dev/other", other.state, readonly=True),
+                llb.Bind("/dev/compare.py", files, selector="/compare.py", readonly=True),
+                llb.Bind("/dev/ignored.json", files, selector="/ignored.json", readonly=True),
+            ],
+            name="compare",
+        )
+        return llb.marshal(compared.root, platform=AMD64)
+
+    def _checked(self, tree: Lowered, command: str) -> llb.Definition:
+        (platform,) = self.image.platforms
+        env = list(tree.config.env.items())
+        return llb.marshal(tree.state.run(["sh", "-ec", command], env=env, name="check").root, platform=platform)
+
+
+async def differences(
+    spec: ImageSpec,
+    address: str,
+    ways: Sequence[Way],
+    *,
+    checks: Sequence[str] = (),
+    ignored: Sequence[Ignored] = (),
+    ca: Path | None = None,
+) -> str:
+    """Builds an image both ways, for its one platform.
+
+    Args:
+        spec: The image.
+        address: Of the engine.
+        ways: What surrounds the build, from what would.
+        checks: Commands that are to succeed in the first of the trees.
+        ignored: What may differ beside what the suite's table has.
+        ca: The certificates that steps need here.
+
+    Returns:
+        In what the two differ, or what fails; empty where they are equal, or where both cannot be built.
+    """
+    job = ImageJob.of(spec, Settings())
+    (platform,) = spec.platforms
+    image = ImageFrontend(
+        plan=job.plan,
+        platforms=(llb.Platform.parse(platform),),
+        environment=Environment(side_by_side=True, network="host", ca_bundle=ca is not None),
+        prefer_local=True,
+    )
+    twice = Twice(image=image, ways=ways, checks=checks, ignored=ignored)
+    secrets = Secrets({CA_SECRET: ca.read_bytes()} if ca is not None else {})
+    request = BuildRequest(
+        title="twice", frontend=twice, attachables=(FileSync(job.directories()), secrets),
+        entitlements=("network.host",),
+    )  # fmt: skip
+    with (Path("/dev/null")).open("w") as nowhere:
+        screen = open_screen("quiet", nowhere, environ={}, clock=lambda: 0.0)
+        async with await connect(Endpoint(address=address, kind="docker")) as connection:
+            try:
+                await build(connection, request, screen.display("twice"))
+            except StepFailedError as error:
+                return "\n".join([str(error), *error.log_tail])
+    if twice.failed.count("") == 1:
+        return f"only one of the two failed: {twice.failed}"
+    return ""

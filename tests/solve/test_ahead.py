@@ -1,0 +1,117 @@
+"""Installations that are tried ahead: what happens when one has to wait, and what is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit_builder import llb
+from buildkit_builder.errors import StepFailedError
+from buildkit_builder.lower import Environment
+from buildkit_builder.plan import plan
+from buildkit_builder.plan.wheels import AHEAD, NOT_ALL
+from buildkit_builder.solve.attempts import Attempts
+from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.spec import AptLayer, ImageSpec, PipLayer
+from buildkit_builder.wire import gateway_pb2, services
+from tests.fakes.buildkit import Refusal, exit_message, vertex
+from tests.solve.test_frontend import ARM64, Bench, Daemon, running
+
+SPEC = ImageSpec(
+    reference="reg.example.com/mine:1", push=True, base="debian:12", platforms=("linux/arm64",), python_version=(3, 12),
+    layers=(AptLayer(packages=("git",)), PipLayer(packages=("numpy",))), creates_user=False, uv_image="ghcr.io/uv:1",
+)  # fmt: skip
+
+PLATFORMS = (("linux", "arm64"),)
+ALL = dict.fromkeys(llb.FIRST_RELEASE, True)
+
+
+class Strict(Daemon):
+    """A daemon on which whatever is installed ahead has to be built, or a step of a given name fails."""
+
+    failing = AHEAD
+
+    async def _llbbridge_solve(self, request: gateway_pb2.SolveRequest, context: Any) -> Any:
+        graph = llb.Definition.from_wire(request.Definition)
+        failing = [digest for digest, name in graph.names.items() if name.endswith(self.failing)]
+        whole = [digest for digest, name in graph.names.items() if name == "with_pip_packages numpy"]
+        if request.Evaluate and failing and not (self.failing == AHEAD and whole):
+            details = [vertex(failing[0]), exit_message(NOT_ALL)]
+            await Refusal("did not complete successfully: exit code: 75", details=details).raise_in(context)
+        return await super()._llbbridge_solve(request, context)
+
+
+@pytest.fixture
+async def strict() -> AsyncIterator[Bench]:
+    """A build on such a daemon."""
+    async with running(Strict(platforms=PLATFORMS, llb_caps=ALL)) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """A build on a daemon that does whatever it is told."""
+    async with running(Daemon(platforms=PLATFORMS, llb_caps=ALL)) as bench:
+        yield bench
+
+
+async def build(bench: Bench, attempts: Attempts) -> list[list[str]]:
+    """Builds the image.
+
+    Returns:
+        The names of the steps of each graph that was solved to be evaluated.
+    """
+    before = len(bench.fake.called(services.LLBBRIDGE_SOLVE))
+    frontend = ImageFrontend(
+        plan=plan(SPEC), platforms=(ARM64,), environment=Environment(side_by_side=True), attempts=attempts
+    )
+    await frontend.build(bench)
+    solved = bench.fake.called(services.LLBBRIDGE_SOLVE)[before:]
+    return [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]
+
+
+async def test_an_installation_that_cannot_be_ahead_is_built_in_its_place(strict: Bench, tmp_path: Path) -> None:
+    """The graph that comes last has the installation itself, after the packages; nothing fails."""
+    *first, last = await build(strict, Attempts(tmp_path))
+
+    assert any("with_pip_packages numpy (wheels)" in names for names in first)
+    assert {"with_apt_packages git", "with_pip_packages numpy (wheels)", "with_pip_packages numpy"} <= set(last)
+
+
+async def test_the_next_build_begins_with_what_was_right(strict: Bench, tmp_path: Path) -> None:
+    """It is remembered by the vertex, which says all that mattered."""
+    await build(strict, Attempts(tmp_path))
+    [only] = [names for names in await build(strict, Attempts(tmp_path)) if "with_apt_packages git" in names]
+
+    assert "with_pip_packages numpy" in only
+
+
+async def test_what_does_not_rest_on_an_attempt_is_begun_beside_it(
+    bench: Bench,
+    tmp_path: Path,
+) -> None:
+    """Until it is known how the attempt ends; afterwards one graph is enough."""
+    apart: list[Any] = []
+    bench.aside = apart.append  # type: ignore[assignment]
+    await build(bench, Attempts(tmp_path))
+    first = len(apart)
+    await build(bench, Attempts(tmp_path))
+    again = len(apart) - first
+    for work in apart:
+        work.close()
+
+    # One of them looks up the image of uv, whatever is known of attempts.
+    assert (2, 1) == (first, again)
+
+
+async def test_a_failure_of_anything_else_is_the_builds(strict: Bench, tmp_path: Path) -> None:
+    """Nothing is tried again."""
+    strict.fake.failing = "with_apt_packages git"  # type: ignore[attr-defined]
+    with pytest.raises(Exception, match="exit code: 75") as caught:
+        await build(strict, Attempts(tmp_path))
+
+    assert not isinstance(caught.value, StepFailedError)
+    assert [] == list(tmp_path.iterdir())
