@@ -47,7 +47,8 @@ _COMPATIBLE = {"amd64": ("386",), "arm64": ("arm",)}
 _STORE_ADVICE = (
     'Switch the containerd image store on: put `"features": {"containerd-snapshotter": true}` into the engine\'s '
     "daemon.json (Docker Desktop: Settings, General) and restart the engine, which then no longer shows the images "
-    "it had before. Or point the `endpoint` setting at a buildkitd."
+    "it had before. Or let `buildkit-builder builder create` make a builder in a container of it, or point the "
+    "`endpoint` setting at a buildkitd."
 )
 
 

@@ -11,7 +11,8 @@ CONNECTION_BROKE = re.compile(r"RST_STREAM|socket closed|connection reset|stream
 
 INCAPABLE = re.compile(
     # protocol: buildkit `util/apicaps`, and grpc-go on messages over the server's limit.
-    r"unknown API capability|requested .*feature .* (?:is not supported by|has been disabled on) (?:the )?build server"
+    r"unknown API capability"
+    r"|requested .{0,100}feature .{0,200} (?:is not supported by|has been disabled on) (?:the )?build server"
     r"|received message larger than max|unknown (?:service|method) moby\."
     r"|(?:exporter|cache (?:export|import)er?) .{0,60}(?:could not be found|not supported|is not supported)"
     r"|multi-node builds? not supported|[Mm]ulti-platform build is not supported",
@@ -30,7 +31,8 @@ UNREACHABLE = re.compile(
     r"|x509:|tls: |server gave HTTP response to HTTPS client|network is unreachable|no route to host|proxyconnect"
     r"|unexpected status(?: code)?.{0,300}?: 429\b|\b429 Too Many Requests"
     r"|toomanyrequests"
-    r"|unexpected EOF|: EOF$|request canceled while waiting for connection|Client\.Timeout exceeded",
+    r"|broken pipe|use of closed network connection|unexpected EOF|: EOF$"
+    r"|request canceled while waiting for connection|Client\.Timeout exceeded",
 )
 
 REGISTRY_WORDS = re.compile(
@@ -63,6 +65,7 @@ _IMAGE = (
     re.compile(r"\b(?P<image>[a-z0-9.-]+(?::\d+)?/[a-z0-9._/-]+(?:[:@][\w.:-]+)?): not found"),
 )
 
+_STATUS = re.compile(r"unexpected status[^\n]{0,500}?: [45]\d\d\b[^\n]{0,100}")
 _EXIT = re.compile(r"exit (?:code|status):? (\d+)")
 _COMMAND = re.compile(r'process "(?P<command>.*)" did not complete successfully', re.DOTALL)
 
@@ -79,7 +82,7 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(
             r"Temporary failure resolving|Temporary failure in name resolution|Could not resolve host|no such host"
             r"|Name or service not known|dns error|failed to lookup address"
-            r"|lookup .* on .*: (?:server misbehaving|i/o)",
+            r"|lookup .{1,255} on .{1,100}: (?:server misbehaving|i/o)",
             re.IGNORECASE,
         ),
         "A host name could not be resolved there: check the daemon's network and DNS, and whether a proxy must be set.",
@@ -155,6 +158,11 @@ def of_registry(text: str) -> str:
     if _SILENT.search(text):
         return "See that the registry runs, and that the daemon, which may be on another machine, can reach it."
     return of(text)
+
+
+def status_in(logs: str) -> str | None:
+    """The last failure that a registry's answer began with, as a daemon logs it before it tries again."""
+    return next(reversed(_STATUS.findall(logs)), None)
 
 
 def exit_code_in(message: str) -> int | None:

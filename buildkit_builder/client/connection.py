@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 
 import grpc
 import grpc.aio
 
 from buildkit_builder.client import docker_engine
+from buildkit_builder.client.child import CommandError, Spawned
+from buildkit_builder.client.commands import command_of, container_of
+from buildkit_builder.client.container import ContainerError, InContainer
 from buildkit_builder.client.control import Control, DaemonInfo
 from buildkit_builder.client.dialers import Route, Straight, Upgraded, UpgradeRefusedError
 from buildkit_builder.client.docker_engine import EngineFacts
@@ -23,8 +28,8 @@ _METADATA_MAX = 16 * 1024 * 1024
 _OLDEST = "BuildKit 0.8 or later is needed, which is in Docker Engine 20.10 or later"
 
 CHANNEL_OPTIONS = (
-    # grpcio's 4 MiB is below what daemons send.
-    ("grpc.max_receive_message_length", -1),
+    # grpcio's 4 MiB is below the 16 MiB that daemons send at most; without a limit one message could fill the memory.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
     # Error details travel in trailers; over the limit the error itself would be lost.
     ("grpc.max_metadata_size", _METADATA_MAX),
@@ -55,7 +60,13 @@ class Connection:
     endpoint: Endpoint
     channel: grpc.aio.Channel
     daemon: DaemonInfo
+    _way: _Way = field(repr=False)
     _resources: contextlib.AsyncExitStack = field(repr=False)
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it broke, or could not be renewed, as far as whatever carries it knows more than gRPC does."""
+        return self._way.failure
 
     async def close(self) -> None:
         """Close the channel and whatever carried it. Calls still running are cancelled. May be called again."""
@@ -72,7 +83,7 @@ async def connect(endpoint: Endpoint, *, timeout: float = 10.0) -> Connection:
     """Reach a daemon and see that it is a BuildKit.
 
     Args:
-        endpoint: From `endpoint.resolve`.
+        endpoint: From `discovery.resolve`.
         timeout: Seconds until a daemon that does not answer is an error.
 
     Raises:
@@ -86,47 +97,98 @@ async def connect(endpoint: Endpoint, *, timeout: float = 10.0) -> Connection:
         raise _unreachable(endpoint, f"it did not answer within {timeout:g} s") from None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """How grpcio reaches a daemon: what it dials, what it calls the server, and what carries on from there."""
+
+    endpoint: Endpoint
+    target: str
+    authority: str = "localhost"
+    relay: Relay | None = None
+    route: Route | None = None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it is no way, as far as that is known."""
+        return (self.route.failure if self.route else None) or (self.relay.failure if self.relay else None)
+
+
 async def _connect(endpoint: Endpoint) -> Connection:
-    try:
-        route = Route.of(endpoint)
-        facts = await _engine_facts(endpoint, route)
-    except (OSError, ssl.SSLError) as error:
-        raise _unreachable(endpoint, _words(error), error) from error
-    if endpoint.kind == "docker" and facts is None:
-        raise _unreachable(endpoint, "what answers there is no Docker Engine")
-    if facts is not None:
-        if facts.api < docker_engine.API_OLDEST:
-            version = ".".join(str(number) for number in facts.api)
-            raise CapabilityError(
-                f"The Docker Engine at {endpoint.address} (API {version}) is too old to build with: {_OLDEST}."
-            )
-        endpoint = replace(endpoint, kind="docker")
-    upgrade = facts is not None and not facts.direct_grpc
     stack = contextlib.AsyncExitStack()
     try:
-        relay = None
-        if route.path is None or upgrade:
-            dialer: Dialer = Upgraded(route) if upgrade else Straight(route)
-            relay = await stack.enter_async_context(Relay(dialer))
-        target = relay.target if relay else f"unix:{route.path}"
-        options = (*CHANNEL_OPTIONS, ("grpc.default_authority", route.authority))
-        channel = grpc.aio.insecure_channel(target, options=options)
+        way = await _find_way(endpoint, stack)
+        options = (*CHANNEL_OPTIONS, ("grpc.default_authority", way.authority))
+        channel = grpc.aio.insecure_channel(way.target, options=options)
         stack.push_async_callback(channel.close, None)
-        daemon = await _verify(endpoint, channel, relay)
+        daemon = await _verify(way, channel)
     except BaseException:
         await stack.aclose()
         raise
-    return Connection(endpoint=endpoint, channel=channel, daemon=daemon, _resources=stack)
+    return Connection(endpoint=way.endpoint, channel=channel, daemon=daemon, _way=way, _resources=stack)
 
 
-async def _engine_facts(endpoint: Endpoint, route: Route) -> EngineFacts | None:
-    """What a Docker Engine says, where one is expected or a unix socket may turn out to be one."""
+async def _find_way(endpoint: Endpoint, stack: contextlib.AsyncExitStack) -> _Way:
+    dialer = await _dialer_of(endpoint, stack)
+    if dialer is not None:
+        relay = await stack.enter_async_context(Relay(dialer))
+        return _Way(endpoint=endpoint, target=relay.target, relay=relay)
+    route = await stack.enter_async_context(route_to(endpoint))
+    upgrade = False
+    # A unix socket may turn out to be an engine's.
     if endpoint.kind == "docker" or route.path is not None:
-        return await docker_engine.ping(route)
-    return None
+        facts = await _facts(endpoint, route)
+        if facts is not None:
+            endpoint = replace(endpoint, kind="docker")
+            upgrade = not facts.direct_grpc
+    if route.path is not None and not upgrade:
+        return _Way(endpoint=endpoint, target=f"unix:{route.path}", authority=route.authority, route=route)
+    relay = await stack.enter_async_context(Relay(Upgraded(route) if upgrade else Straight(route)))
+    return _Way(endpoint=endpoint, target=relay.target, authority=route.authority, relay=relay, route=route)
 
 
-async def _verify(endpoint: Endpoint, channel: grpc.aio.Channel, relay: Relay | None) -> DaemonInfo:
+async def _dialer_of(endpoint: Endpoint, stack: contextlib.AsyncExitStack) -> Dialer | None:
+    """How a buildkitd is dialled behind a program or in a container, where it is."""
+    if endpoint.engine is not None:
+        route = await stack.enter_async_context(route_to(endpoint.engine))
+        return InContainer(route, container_of(endpoint.address).name)
+    command = command_of(endpoint) if endpoint.kind == "buildkit" else None
+    return Spawned(command) if command else None
+
+
+@contextlib.asynccontextmanager
+async def route_to(endpoint: Endpoint) -> AsyncIterator[Route]:
+    """The way to what an endpoint's address names, while it is needed.
+
+    Raises:
+        EndpointError: The address makes no sense.
+    """
+    command = command_of(endpoint)
+    if command is None:
+        yield Route.of(endpoint)
+        return
+    async with Relay(Spawned(command)) as relay:
+        yield Route(path=relay.path, relay=relay)
+
+
+async def _facts(endpoint: Endpoint, route: Route) -> EngineFacts | None:
+    """What a Docker Engine says of itself, or `None` for a buildkitd."""
+    try:
+        facts = await docker_engine.ping(route)
+    except OSError as error:
+        cause = route.failure or error
+        raise _unreachable(endpoint, _words(cause), cause) from error
+    if facts is None and endpoint.kind == "docker":
+        why = _words(route.failure) if route.failure else "what answers there is no Docker Engine"
+        raise _unreachable(endpoint, why, route.failure)
+    if facts is not None and facts.api < docker_engine.API_OLDEST:
+        version = ".".join(str(number) for number in facts.api)
+        raise CapabilityError(
+            f"The Docker Engine at {endpoint.address} (API {version}) is too old to build with: {_OLDEST}."
+        )
+    return facts
+
+
+async def _verify(way: _Way, channel: grpc.aio.Channel) -> DaemonInfo:
     control = Control(channel)
     try:
         info = await control.info()
@@ -135,17 +197,16 @@ async def _verify(endpoint: Endpoint, channel: grpc.aio.Channel, relay: Relay | 
     except grpc.aio.AioRpcError as error:
         if error.code() == grpc.StatusCode.UNIMPLEMENTED:
             raise CapabilityError(
-                f"What answers at {endpoint.address} is no BuildKit that can be used: {_OLDEST}."
+                f"What answers at {way.endpoint.address} is no BuildKit that can be used: {_OLDEST}."
             ) from error
-        cause = relay.failure if relay is not None else None
-        raise _unreachable(endpoint, _words(cause or error), cause) from error
+        raise _unreachable(way.endpoint, _words(way.failure or error), way.failure) from error
     return info
 
 
 def _unreachable(endpoint: Endpoint, why: str, cause: Exception | None = None) -> EndpointError:
     return EndpointError(
-        f"No BuildKit could be reached at {endpoint.address}, chosen because {endpoint.reason}: {why}. "
-        f"{_advice(endpoint, cause)}"
+        f"No BuildKit could be reached at {endpoint.address}, chosen because {endpoint.reason}: "
+        f"{why}{'' if why.endswith(('?', '!')) else '.'} {_advice(endpoint, cause)}"
     )
 
 
@@ -162,6 +223,11 @@ def _words(error: Exception) -> str:
 
 def _advice(endpoint: Endpoint, cause: Exception | None) -> str:
     setting = "set the `endpoint` setting to the address of a BuildKit that runs"
+    if isinstance(cause, CommandError):
+        program = cause.command.argv[0]
+        return f"Install `{program}`, or {setting}." if cause.missing else cause.command.advice
+    if endpoint.engine is not None:
+        return _advice_on_container(endpoint, cause)
     if isinstance(cause, UpgradeRefusedError):
         return f"It may be an engine without BuildKit, such as Podman: {_OLDEST}. Use one, or {setting}."
     if isinstance(cause, PermissionError):
@@ -170,12 +236,31 @@ def _advice(endpoint: Endpoint, cause: Exception | None) -> str:
         return "Check the CA, the client certificate and the server name of the TLS settings."
     if endpoint.kind == "docker":
         return f"Start Docker, or {setting}."
-    if endpoint.address.startswith("tcp://") and endpoint.tls is None:
+    if endpoint.tls is not None:
+        return (
+            "See that it runs there, and that it accepts the client certificate (`tls.cert` and `tls.key`): who has "
+            "none, or one that it does not know, is cut off without a word."
+        )
+    if endpoint.scheme == "tcp":
         return (
             "Start buildkitd there; give the TLS settings where it expects TLS, or write `docker+tcp://` for a "
             f"Docker Engine. Otherwise {setting}."
         )
     return f"Start buildkitd there, or {setting}."
+
+
+def _advice_on_container(endpoint: Endpoint, cause: Exception | None) -> str:
+    engine = endpoint.engine.address if endpoint.engine else ""
+    name = container_of(endpoint.address).name
+    if not isinstance(cause, ContainerError):
+        return f"Its engine is the one at {engine}: see that it runs."
+    builder = name.removeprefix("buildx_buildkit_").rstrip("0123456789")
+    if cause.status == HTTPStatus.NOT_FOUND:
+        make = f"`docker buildx inspect --bootstrap {builder}`" if builder != name else "`docker run`"
+        return f"The engine at {engine} has no such container; {make} makes it."
+    if cause.status == HTTPStatus.CONFLICT:
+        return f"`docker start {name}` on the engine at {engine} starts it."
+    return f"See `docker logs {name}` on the engine at {engine}; its image needs `buildctl`, as moby/buildkit has it."
 
 
 class Pool:

@@ -229,7 +229,7 @@ class Control:
         reserved_bytes: int = 0,
         max_used_bytes: int = 0,
         min_free_bytes: int = 0,
-    ) -> tuple[UsageRecord, ...]:
+    ) -> AsyncIterator[UsageRecord]:
         """Delete from the daemon's cache.
 
         Args:
@@ -237,11 +237,12 @@ class Control:
             everything: Also what is internal or shared.
             keep_seconds: Keep what was used this recently.
             reserved_bytes: Keep this much whatever its age.
-            max_used_bytes: Stop once the cache is this small; needs the capability `gc.freespacefilter`.
-            min_free_bytes: Stop once this much of the disk is free; needs the capability `gc.freespacefilter`.
+            max_used_bytes: Stop once the cache is this small. Needs the capability `gc.freespacefilter`, as the next
+                one does: a daemon without it does not know the limit, and deletes everything.
+            min_free_bytes: Stop once this much of the disk is free.
 
-        Returns:
-            What was deleted.
+        Yields:
+            What was deleted, as soon as it is; of these the daemon says neither the kind nor whether they were shared.
 
         Raises:
             grpc.aio.AioRpcError: The daemon refused or cannot be reached.
@@ -259,7 +260,8 @@ class Control:
             request_serializer=control_pb2.PruneRequest.SerializeToString,
             response_deserializer=control_pb2.UsageRecord.FromString,
         )(request)
-        return tuple([_usage(record) async for record in call])
+        async for record in call:
+            yield _usage(record)
 
     def _unary(self, method: str, response: Any) -> Any:
         return self._channel.unary_unary(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from buildkit_builder.client.endpoint import TLS, Endpoint, split_tcp
-from buildkit_builder.client.relay import Side
+from buildkit_builder.client.relay import Relay, Side
 
 _HEAD_MAX = 64 * 1024
 
@@ -35,11 +35,19 @@ class UpgradeRefusedError(Exception):
 
 
 class UpgradeSide(Side):
-    """The daemon's end, which speaks HTTP/1.1 until the engine has switched protocols."""
+    """The daemon's end, which speaks HTTP/1.1 until the engine has switched protocols.
 
-    def __init__(self) -> None:
+    Args:
+        request: What asks for the upgrade.
+        protocol: What the engine is to switch to.
+    """
+
+    def __init__(self, request: bytes = UPGRADE_REQUEST, protocol: str = "h2c") -> None:
         super().__init__()
-        self._switched: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._protocol = protocol
+        self._answer = bytearray()
+        self._switched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def upgrade(self) -> None:
         """Ask for the upgrade and wait for it.
@@ -47,44 +55,47 @@ class UpgradeSide(Side):
         Raises:
             UpgradeRefusedError: The engine did not switch protocols.
         """
-        switched = self._switched
-        if switched is None:
-            return
-        self.send(UPGRADE_REQUEST)
-        try:
-            await switched
-        finally:
-            self._switched = None
+        self.send(self._request)
+        await self._switched
+
+    def received(self, data: bytes) -> None:
+        """Take what comes after the switch: pass it on, or keep it until there is a peer."""
+        super().data_received(data)
 
     def data_received(self, data: bytes) -> None:
-        """As any side, but the answer to the upgrade comes first."""
-        super().data_received(data)
-        if self._switched is not None and not self._switched.done():
-            self._read_answer(self._switched, ended=False)
+        """As any side, but the answer to the upgrade comes first (asyncio.Protocol)."""
+        if self._switched.done():
+            self.received(data)
+        else:
+            self._answer += data
+            self._read_answer(ended=False)
 
     def eof_received(self) -> bool:
-        """As any side, but the answer to the upgrade comes first."""
-        if self._switched is not None and not self._switched.done():
-            self._read_answer(self._switched, ended=True)
+        """As any side, but the answer to the upgrade comes first (asyncio.Protocol)."""
+        self._read_answer(ended=True)
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As any side, but the answer to the upgrade comes first."""
-        if self._switched is not None and not self._switched.done():
-            self._read_answer(self._switched, ended=True)
+        """As any side, but the answer to the upgrade comes first (asyncio.Protocol)."""
+        self._read_answer(ended=True)
         super().connection_lost(exc)
 
-    def _read_answer(self, switched: asyncio.Future[None], *, ended: bool) -> None:
-        head, blank, body = bytes(self._early).partition(b"\r\n\r\n")
+    def _read_answer(self, *, ended: bool) -> None:
+        if self._switched.done():
+            return
+        head, blank, body = bytes(self._answer).partition(b"\r\n\r\n")
         if blank and (answer := Answer.parse(head)).status == 101:
-            if answer.headers.get("upgrade", "").lower() == "h2c":
-                # Whatever follows the blank line is HTTP/2 already.
-                self._early[:] = body
-                switched.set_result(None)
+            if answer.headers.get("upgrade", "").lower() == self._protocol:
+                self._answer.clear()
+                self._switched.set_result(None)
+                # Whatever follows the blank line is of the new protocol already.
+                if body:
+                    self.received(body)
             else:
-                switched.set_exception(UpgradeRefusedError(101, "it switched to another protocol than h2c"))
-        elif ended or len(self._early) > _HEAD_MAX or (blank and answer.complete(body)):
-            switched.set_exception(
+                words = f"it switched to another protocol than {self._protocol}"
+                self._switched.set_exception(UpgradeRefusedError(101, words))
+        elif ended or len(self._answer) > _HEAD_MAX or (blank and answer.complete(body)):
+            self._switched.set_exception(
                 UpgradeRefusedError(answer.status, answer.said(body))
                 if blank
                 else ConnectionError("it closed the connection without an HTTP answer")
@@ -130,12 +141,26 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a daemon's connections go: a unix socket, or a TCP port with or without TLS."""
+    """Where a daemon's connections go: a unix socket, or a TCP port with or without TLS.
+
+    Attributes:
+        path: The socket, or `None` for TCP.
+        host: The host, for TCP.
+        port: Its port.
+        tls: How TCP is secured.
+        relay: What carries on from the socket, where that is ours.
+    """
 
     path: str | None = None
     host: str = ""
     port: int = 0
     tls: TLS | None = None
+    relay: Relay | None = None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why what carries on from the socket failed, where it did."""
+        return self.relay.failure if self.relay else None
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Route:

@@ -50,7 +50,7 @@ def current_context(folder: Path) -> str | None:
     Raises:
         EndpointError: `config.json` is there but is not what Docker writes.
     """
-    name = _read_json(folder / "config.json").get("currentContext")
+    name = read_json(folder / "config.json").get("currentContext")
     return str(name) if name else None
 
 
@@ -67,7 +67,7 @@ def load(name: str, folder: Path) -> DockerContext:
     """
     key = hashlib.sha256(name.encode()).hexdigest()
     path = folder / "contexts" / "meta" / key / "meta.json"
-    meta = _read_json(path)
+    meta = read_json(path)
     if not meta:
         known = ", ".join(f"`{known}`" for known in (DEFAULT, *names(folder)))
         raise EndpointError(f"There is no Docker context `{name}` in {folder}; the contexts are {known}.")
@@ -92,14 +92,12 @@ def present(path: Path) -> str | None:
     return str(path) if path.is_file() else None
 
 
-def _name(path: Path) -> str:
-    try:
-        return str(_read_json(path).get("Name", ""))
-    except EndpointError:
-        return ""
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that Docker wrote, empty where there is no such file.
 
-
-def _read_json(path: Path) -> dict[str, Any]:
+    Raises:
+        EndpointError: It is not what Docker writes.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -109,3 +107,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise EndpointError(f"Docker's file {path} cannot be read: it holds no JSON object.")
     return value
+
+
+def _name(path: Path) -> str:
+    try:
+        return str(read_json(path).get("Name", ""))
+    except EndpointError:
+        return ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -52,20 +53,44 @@ async def ping(route: Route) -> EngineFacts | None:
     Raises:
         OSError: Nothing listens, or it may not be reached.
     """
-    reader, writer = await _open(route)
-    try:
-        # A buildkitd drops a connection that begins with anything but HTTP/2, so this costs one round trip there.
-        writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
-        await writer.drain()
-        head = await _read_head(reader)
-    except ConnectionError:
-        return None
-    finally:
-        writer.transport.abort()
+    async with _connection(route) as (reader, writer):
+        try:
+            # A buildkitd drops a connection that begins with anything but HTTP/2, so this costs one round trip there.
+            writer.write(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+            head = await _read_head(reader)
+        except ConnectionError:
+            return None
     answer = Answer.parse(head)
     if answer.status != 200 or "api-version" not in answer.headers:
         return None
     return EngineFacts(api=_version(answer.headers["api-version"]), server=answer.headers.get("server", ""))
+
+
+async def call(route: Route, method: str, path: str, body: object = None) -> tuple[int, str]:
+    """One request of the Docker Engine API, with JSON as its body.
+
+    Returns:
+        The status, and the body: JSON where the request went well, else the engine's words.
+
+    Raises:
+        OSError: The engine cannot be reached, or gave no HTTP answer.
+    """
+    sent = b"" if body is None else json.dumps(body).encode()
+    # HTTP/1.0, so that the answer is not chunked and ends with the connection.
+    head = (
+        f"{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(sent)}\r\n\r\n"
+    )
+    async with _connection(route) as (reader, writer):
+        writer.write(head.encode() + sent)
+        await writer.drain()
+        said = await reader.read()
+    answer_head, blank, said = said.partition(b"\r\n\r\n")
+    answer = Answer.parse(answer_head)
+    if not blank or not answer.status:
+        raise ConnectionResetError("it closed the connection without an HTTP answer")
+    return answer.status, said.decode(errors="replace") if answer.status < 300 else answer.said(said)
 
 
 async def push(route: Route, reference: ImageReference, credentials: Mapping[str, str]) -> str | None:
@@ -84,29 +109,48 @@ async def push(route: Route, reference: ImageReference, credentials: Mapping[str
         OSError: The engine went away.
         PushRefusedError: The registry refused; holds the engine's words.
     """
-    reader, writer = await _open(route)
     try:
-        auth = base64.urlsafe_b64encode(json.dumps(dict(credentials)).encode()).decode()
-        # HTTP/1.0, so that the answer is not chunked and ends with the connection.
-        writer.write(
-            f"POST /images/{quote(reference.repository, safe='/:')}/push?tag={quote(reference.tag)} HTTP/1.0\r\n"
-            f"Host: docker\r\nX-Registry-Auth: {auth}\r\nContent-Length: 0\r\n\r\n".encode()
-        )
-        await writer.drain()
-        head = await reader.readuntil(b"\r\n\r\n")
-        if Answer.parse(head.removesuffix(b"\r\n\r\n")).status != 200:
-            raise PushRefusedError((await reader.read(_ANSWER_MAX)).decode(errors="replace"))
-        digest = None
-        async for line in reader:
-            message = json.loads(line)
-            if "error" in message:
-                raise PushRefusedError(str(message["error"]))
-            digest = message.get("aux", {}).get("Digest", digest)
-        return digest
+        async with _connection(route) as (reader, writer):
+            return await _push(reader, writer, reference, credentials)
     except asyncio.IncompleteReadError as error:
         raise ConnectionResetError("the engine closed the connection") from error
+
+
+async def _push(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    reference: ImageReference,
+    credentials: Mapping[str, str],
+) -> str | None:
+    auth = base64.urlsafe_b64encode(json.dumps(dict(credentials)).encode()).decode()
+    # HTTP/1.0, so that the answer is not chunked and ends with the connection.
+    writer.write(
+        f"POST /images/{quote(reference.repository, safe='/:')}/push?tag={quote(reference.tag)} HTTP/1.0\r\n"
+        f"Host: docker\r\nX-Registry-Auth: {auth}\r\nContent-Length: 0\r\n\r\n".encode()
+    )
+    await writer.drain()
+    head = await reader.readuntil(b"\r\n\r\n")
+    if Answer.parse(head.removesuffix(b"\r\n\r\n")).status != 200:
+        raise PushRefusedError((await reader.read(_ANSWER_MAX)).decode(errors="replace"))
+    digest = None
+    async for line in reader:
+        message = json.loads(line)
+        if "error" in message:
+            raise PushRefusedError(str(message["error"]))
+        digest = message.get("aux", {}).get("Digest", digest)
+    return digest
+
+
+@contextlib.asynccontextmanager
+async def _connection(route: Route) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await _open(route)
+    try:
+        yield reader, writer
     finally:
         writer.transport.abort()
+        # How it ended is told by whoever read; asyncio complains where nobody asks the connection as well.
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _open(route: Route) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -8,7 +8,8 @@ errors of it: which step, what was being done, what was said, what to do next.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from buildkit_builder.errors import (
     SolveError,
     StepFailedError,
 )
+from buildkit_builder.terminal import printable, printable_lines
 from buildkit_builder.wire import rpcstatus_pb2
 
 DETAILS_TRAILER = "grpc-status-details-bin"
@@ -38,6 +40,12 @@ DETAILS_TRAILER = "grpc-status-details-bin"
 _PREFIX = "github.com/moby/buildkit/"
 _UNKNOWN_EXIT = 255
 _LOG_LINES = 20
+# Characters of what a daemon says. More would help nobody, and reading prose takes a time that grows faster than it.
+_MESSAGE_LIMIT = 10_000
+_LINE_LIMIT = 2_000
+_DETAILS_LIMIT = 100
+# What follows in an address tells nobody anything, or is a signature.
+_QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'?]{20,}?(?=:?(?:[\s\"']|$))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +93,7 @@ def decode(error: grpc.aio.AioRpcError) -> Failure:
     vertexes: list[str] = []
     sources: list[str] = []
     exit_code = None
-    for detail in status.details:
+    for detail in status.details[:_DETAILS_LIMIT]:
         value = _json(detail.value)
         kind = detail.type_url.removeprefix(_PREFIX)
         if kind == "errdefs.Vertex+json" and value.get("digest") and value["digest"] not in vertexes:
@@ -93,8 +101,7 @@ def decode(error: grpc.aio.AioRpcError) -> Failure:
         elif kind == "errdefs.Source+json":
             sources += [place for place in _places(value) if place not in sources]
         elif kind == "gatewayapi.ExitMessage+json" and exit_code is None:
-            code = value.get("Code", value.get("code"))
-            exit_code = int(code) if isinstance(code, int | str) and str(code).isdigit() else None
+            exit_code = _exit_code(value.get("Code", value.get("code")))
     return replace(failure, vertexes=tuple(vertexes), exit_code=exit_code, sources=tuple(sources))
 
 
@@ -119,6 +126,7 @@ def translate(
     doing: str,
     image: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
+    logs: Iterable[str] = (),
 ) -> BuildKitError:
     """Say what an error of the daemon means.
 
@@ -128,21 +136,43 @@ def translate(
         doing: What was being done, as in "while resolving the base image".
         image: The reference being resolved, where that is what was being done.
         redact: Takes the values of secrets out of a text; applied to everything that is kept.
+        logs: Lines that came with what failed. A registry's status stands there and not in the error, if the
+            registry had words of its own.
 
     Returns:
         The error to raise from `error`.
     """
     failure = decode(error)
-    failure = replace(failure, message=redact(failure.message))
+    failure = replace(
+        failure,
+        message=_readable(failure.message, _MESSAGE_LIMIT, redact),
+        sources=tuple(printable(_readable(place, _LINE_LIMIT, redact)) for place in failure.sources),
+    )
     step = _failed_step(failure, describe, redact)
+    if step is None and (status := advice.status_in(_readable("\n".join(logs), None, redact))):
+        failure = replace(failure, message=f"{failure.message} ({status})")
     context = _Context(failure=failure, step=step, doing=redact(doing), image=image)
     return _first_that_fits(context)
 
 
 def refused_push(message: str, reference: str) -> BuildKitError:
     """Say what an engine's words mean that could not push an image of its store."""
-    failure = Failure(code=grpc.StatusCode.UNKNOWN, message=f"failed to push {reference}: {message}", answered=True)
+    said = _readable(message, _MESSAGE_LIMIT, lambda text: text)
+    failure = Failure(code=grpc.StatusCode.UNKNOWN, message=f"failed to push {reference}: {said}", answered=True)
     return _first_that_fits(_Context(failure=failure, step=None, doing=f"pushing {reference}", image=reference))
+
+
+def lost(why: str, *, doing: str) -> DaemonLostError:
+    """Say what it means that a daemon is there no more.
+
+    Args:
+        why: What is known of it.
+        doing: What was being done.
+    """
+    return DaemonLostError(
+        f"The connection to BuildKit broke while {doing}: {why}. See that the daemon still runs (out of memory? "
+        "restarted?) and that the network reaches it, then build again; the steps that had finished are in its cache."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +210,7 @@ class _Context:
 def _first_that_fits(context: _Context) -> BuildKitError:
     failure, message = context.failure, context.failure.message
     if _lost(failure):
-        return DaemonLostError(
-            f"The connection to BuildKit broke while {context.doing}: {message}. See that the daemon still runs (out "
-            "of memory? restarted?), then build again; the steps that had finished are in its cache."
-        )
+        return lost(message, doing=context.doing)
     if context.exit_code is None and _cancelled(failure):
         return BuildCancelledError(f"The build was cancelled while {context.doing}.")
     if disk := _disk_full(context):
@@ -223,7 +250,7 @@ def _disk_full(context: _Context) -> DiskFullError | None:
         return None
     return DiskFullError(
         f"The daemon has no room left on its disk ({context.where}): {said.strip()}. Free some, for example with "
-        "`docker buildx prune` or `docker system prune`, or give the daemon a larger disk, then build again."
+        "`buildkit-builder prune` or `docker system prune`, or give the daemon a larger disk, then build again."
     )
 
 
@@ -302,10 +329,31 @@ def _failed_step(
         found = describe(digest)
         if found is not None:
             # Redacted as one text, so that a secret of several lines is seen.
-            tail = redact("\n".join(found.log_tail)).split("\n") if found.log_tail else ()
+            lines = _readable("\n".join(found.log_tail), None, redact).split("\n") if found.log_tail else []
+            tail = tuple(_cut(line, _LINE_LIMIT) for line in lines)
             command = redact(found.command) if found.command is not None else None
-            return VertexDescription(name=redact(found.name), command=command, log_tail=tuple(tail))
+            return VertexDescription(name=redact(found.name), command=command, log_tail=tail)
     return None
+
+
+def _readable(text: str, limit: int | None, redact: Callable[[str], str]) -> str:
+    """Words of others without secrets and without what a terminal would obey."""
+    # Twice, as the value of a secret may hold what is taken out, or be torn apart by it.
+    found = _QUERY.sub("?…", redact(printable_lines(redact(text))))
+    return _cut(found, limit) if limit is not None else found
+
+
+def _cut(text: str, limit: int) -> str:
+    """A text that is not longer than the limit; of a longer one the end tells most."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 4]} […] {text[len(text) - limit // 2 :]}"
+
+
+def _exit_code(code: object) -> int | None:
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) < 10:
+        return int(code)
+    return code if isinstance(code, int) and not isinstance(code, bool) and code >= 0 else None
 
 
 def _sentence(text: str, hint: str) -> str:
@@ -327,7 +375,7 @@ def _status(error: grpc.aio.AioRpcError) -> rpcstatus_pb2.Status | None:
 def _json(value: bytes) -> dict[str, Any]:
     try:
         found = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

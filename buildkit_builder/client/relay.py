@@ -17,15 +17,25 @@ from typing import Protocol, cast
 _BUFFER = 1 << 20
 """Bytes that may wait to be written before the other end is held: asyncio's own 64 KiB costs a third of the speed."""
 
+_ACCEPT_TURNS = 3
+"""Turns of the event loop within which a connection that asyncio has accepted is with its protocol."""
+
 _SUN_PATH_MAX = 100
 """Longest socket path that every system accepts (108 bytes with the final zero on Linux, 104 on macOS)."""
 
 
 class Side(asyncio.Protocol):
-    """One end of a relayed connection; what arrives here leaves at `peer`."""
+    """One end of a relayed connection; what arrives here leaves at `peer`.
+
+    Attributes:
+        transport: What carries it, from the moment it stands.
+        closed: Done when it is closed.
+        failure: Why it ended, where more is known than that it did.
+    """
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self.failure: Exception | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._peer: Side | None = None
         self._early = bytearray()
@@ -125,12 +135,13 @@ class Relay:
     """A private unix socket whose connections continue at a daemon. Close it, or leave its `async with`.
 
     Attributes:
+        path: The socket.
         target: What grpcio dials.
-        failure: Why the latest connection could not be continued, or `None`.
     """
 
     def __init__(self, dialer: Dialer) -> None:
-        self.failure: Exception | None = None
+        self._refusal: Exception | None = None
+        self._latest: Side | None = None
         self._dialer = dialer
         self._sides: set[Side] = set()
         self._dialling: set[asyncio.Task[None]] = set()
@@ -139,26 +150,29 @@ class Relay:
         self._folder = private_folder()
         # Should nobody close this, the folder still goes with the process.
         self._remove_folder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._path = os.path.join(self._folder, "grpc")
-        self.target = f"unix:{self._path}"
+        self.path = os.path.join(self._folder, "grpc")
+        self.target = f"unix:{self.path}"
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the latest connection could not be continued, or how it ended; `None` where nothing is known."""
+        return self._refusal or (self._latest.failure if self._latest else None)
 
     async def open(self) -> None:
         """Start accepting connections."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Accepted(self), self._path)
+        self._server = await loop.create_unix_server(lambda: _Accepted(self), self.path)
 
     async def close(self) -> None:
         """Drop every connection and remove the socket; nothing is left behind."""
         self._closing = True
+        self._abort()
         if self._server is not None:
-            self._server.close()
+            await _stop_accepting(self._server)
         for task in self._dialling:
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
-        sides = tuple(self._sides)
-        for side in sides:
-            side.abort()
-        await asyncio.gather(*(side.closed for side in sides))
+        await asyncio.gather(*self._abort())
         if self._server is not None:
             await self._server.wait_closed()
         self._remove_folder()
@@ -189,14 +203,21 @@ class Relay:
         try:
             far = await self._dialer.dial()
         except Exception as error:  # noqa: BLE001 - kept for whoever grpcio tells "unavailable", not knowing why
-            self.failure = error
+            self._refusal = error
             near.abort()
             return
-        self.failure = None
+        self._refusal, self._latest = None, far
         self._keep(far)
         far.link(near)
         near.link(far)
         near.hold(False)
+
+    def _abort(self) -> list[asyncio.Future[None]]:
+        """Abort every connection; what is returned is done when they are closed."""
+        sides = tuple(self._sides)
+        for side in sides:
+            side.abort()
+        return [side.closed for side in sides]
 
     def _keep(self, side: Side) -> None:
         self._sides.add(side)
@@ -211,6 +232,17 @@ class _Accepted(Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._relay.accept(self)
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Close a server; whatever it has accepted is with its protocol by then."""
+    # asyncio leaves a connection open for good that it accepts in the turn in which its server is closed.
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening.fileno())
+    for _ in range(_ACCEPT_TURNS):
+        await asyncio.sleep(0)
+    server.close()
 
 
 def private_folder() -> str:

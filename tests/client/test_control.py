@@ -132,7 +132,9 @@ async def test_disk_usage_and_prune(fake: FakeBuildKit, control: Control) -> Non
     expected = (UsageRecord(id="i", kind="regular", size=5, shared=True, created=9.0, parents=("p",)),)
 
     assert expected == await control.disk_usage(filters=("type==regular",))
-    assert expected == await control.prune(everything=True, keep_seconds=1.5, max_used_bytes=7)
+    assert expected == tuple(
+        [record async for record in control.prune(everything=True, keep_seconds=1.5, max_used_bytes=7)]
+    )
     assert [control_pb2.PruneRequest(all=True, keepDuration=1_500_000_000, maxUsedSpace=7)] == fake.called(
         services.CONTROL_PRUNE
     )

@@ -1,0 +1,64 @@
+"""The sockets at which daemons answer where nobody has said anything."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit_builder.client.endpoint import Endpoint, Kind
+
+DOCKER_SOCKET = "/var/run/docker.sock"
+
+ABSENT = "there is none"
+
+Probe = Callable[[str], str]
+"""What is wrong with a socket, in words that follow its path, or nothing where somebody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultSocket:
+    """One of the places.
+
+    Attributes:
+        path: The socket.
+        kind: What is expected there.
+        what: Whose it is, in words that follow "it is".
+    """
+
+    path: str
+    kind: Kind
+    what: str
+
+    def endpoint(self, reason: str) -> Endpoint:
+        """The daemon there."""
+        return Endpoint(address=f"unix://{self.path}", kind=self.kind, reason=reason)
+
+
+def default_sockets(environ: Mapping[str, str], home: Path) -> Iterator[DefaultSocket]:
+    """The places, in the order in which they are looked at."""
+    yield DefaultSocket(path=DOCKER_SOCKET, kind="docker", what="Docker's default socket")
+    yield DefaultSocket(path=str(home / ".docker/run/docker.sock"), kind="docker", what="Docker Desktop's socket")
+    yield DefaultSocket(path="/run/buildkit/buildkitd.sock", kind="buildkit", what="buildkitd's default socket")
+    if runtime := environ.get("XDG_RUNTIME_DIR"):
+        yield DefaultSocket(path=f"{runtime}/docker.sock", kind="docker", what="the socket of a rootless Docker")
+        path = f"{runtime}/buildkit/buildkitd.sock"
+        yield DefaultSocket(path=path, kind="buildkit", what="the socket of a rootless buildkitd")
+
+
+def probe(path: str) -> str:
+    """Knock at a unix socket; see `Probe`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.setblocking(False)
+        try:
+            knock.connect(path)
+        except BlockingIOError:
+            return ""  # somebody listens, and is busy
+        except (FileNotFoundError, NotADirectoryError):
+            return ABSENT
+        except ConnectionRefusedError:
+            return "nobody listens there"
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+    return ""
