@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 from buildkit_builder import llb
 from buildkit_builder.client import docker_engine, failures
-from buildkit_builder.client.connection import Connection
+from buildkit_builder.client.connection import Connection, route_to
 from buildkit_builder.client.control import Control
-from buildkit_builder.client.dialers import Route
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CapabilityError, DaemonLostError, ImageError
@@ -56,10 +55,15 @@ class Destination:
                     f"({', '.join(spec.platforms)}). {_CONTAINERD_STORE}, or name one platform in "
                     "`image.buildkit.platforms`."
                 )
-            if settings.buildx.extra.annotations:
+            if settings.annotations:
                 raise CapabilityError(
                     f"The Docker Engine at {endpoint.address} cannot annotate an image. {_CONTAINERD_STORE}, or take "
-                    "`--annotation` out of FLYTE_DOCKER_BUILD_EXTRA_ARGS."
+                    "`annotations` out of the settings (and `--annotation` out of FLYTE_DOCKER_BUILD_EXTRA_ARGS)."
+                )
+            if settings.provenance is not None or settings.sbom is not None:
+                raise CapabilityError(
+                    f"The Docker Engine at {endpoint.address} cannot attest an image (`provenance`, `sbom`). "
+                    f"{_CONTAINERD_STORE}, or leave them out."
                 )
             return cls(exporter=LoadIntoEngine(reference=spec.reference), pushed_by_engine=spec.push)
         if spec.push:
@@ -69,8 +73,35 @@ class Destination:
                 f"The image {spec.reference} names no registry, and {endpoint.address} is a buildkitd, which keeps no "
                 "images. Set `image.registry` in the config, or build with a Docker Engine."
             )
-        annotations = settings.buildx.extra.annotations
+        annotations = settings.annotations
         return cls(exporter=LoadIntoEngine(reference=spec.reference, annotations=annotations))
+
+
+async def push_part(spec: ImageSpec | DockerfileSpec, settings: Settings, connection: Connection, node: str) -> Push:
+    """How one of several nodes pushes what it has built for some of an image's platforms: without a tag.
+
+    Args:
+        spec: The image.
+        settings: The settings.
+        connection: To the node.
+        node: What the user calls it.
+
+    Raises:
+        CapabilityError: It is an engine without the containerd image store, which cannot.
+    """
+    if connection.endpoint.kind == "docker" and not await _has_containerd_store(connection):
+        raise CapabilityError(
+            f"The node {node}, a Docker Engine, cannot push one platform of an image by its digest. "
+            f"{_CONTAINERD_STORE}, or use another node."
+        )
+    # Annotations belong to what gets the tag.
+    return replace(_push(spec.reference, settings), by_digest=True, annotations=())
+
+
+def push_joined(spec: ImageSpec | DockerfileSpec, settings: Settings) -> Push:
+    """How what several nodes have pushed is put under the tag; its layers are packed already, and stay as they are."""
+    push = _push(spec.reference, settings)
+    return replace(push, compression=replace(push.compression, force=False), rewrite_timestamps=False)
 
 
 async def push_from_engine(
@@ -86,7 +117,8 @@ async def push_from_engine(
     found = await asyncio.to_thread(credentials.lookup, name.domain)
     shown = {"username": found.username, "password": found.password, "identitytoken": found.identity_token}
     try:
-        digest = await docker_engine.push(Route.of(endpoint), name, {k: v for k, v in shown.items() if v})
+        async with route_to(endpoint) as route:
+            digest = await docker_engine.push(route, name, {k: v for k, v in shown.items() if v})
     except docker_engine.PushRefusedError as error:
         raise failures.refused_push(str(error), reference) from error
     except OSError as error:
@@ -107,7 +139,8 @@ def _push(reference: str, settings: Settings) -> Push:
             type=settings.compression, level=settings.compression_level, force=settings.force_compression
         ),
         oci_media_types=settings.oci_media_types,
-        annotations=settings.buildx.extra.annotations,
+        annotations=settings.annotations,
+        rewrite_timestamps=settings.epoch is not None,
     )
 
 

@@ -78,6 +78,11 @@ def changes(found: str, wanted: str) -> tuple[str, ...]:
     )
 
 
+def base_of(label: str) -> str:
+    """The digest of the base in a label; empty where it names none."""
+    return _parsed(label).get("base", "")
+
+
 def _parsed(label: str) -> dict[str, str]:
     return dict(word.partition("=")[::2] for word in label.split())
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit_builder import config
-from buildkit_builder.config import Settings, TLSSettings, environment
+from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment
 from buildkit_builder.config import settings as module
 from buildkit_builder.config.kinds import LONGEST_SHOWN
 from buildkit_builder.errors import ConfigError
@@ -41,10 +41,19 @@ ALL_TEXT = {
     "FLYTE_BUILDKIT_COMPRESSION_LEVEL": "22",
     "FLYTE_BUILDKIT_FORCE_COMPRESSION": "yes",
     "FLYTE_BUILDKIT_OCI_MEDIA_TYPES": "True",
+    "FLYTE_BUILDKIT_ANNOTATIONS": "a=b,index:c=d",
+    "FLYTE_BUILDKIT_LABELS": "a=b,c=d",
+    "FLYTE_BUILDKIT_PROVENANCE": "max",
+    "FLYTE_BUILDKIT_SBOM": "registry.example/scanner:1",
+    "FLYTE_BUILDKIT_SOURCE_DATE_EPOCH": "1700000000",
+    "FLYTE_BUILDKIT_CACHE": "registry",
+    "FLYTE_BUILDKIT_CACHE_FROM": "registry.example/cache",
+    "FLYTE_BUILDKIT_CACHE_TO": "type=registry,mode=max,ref=registry.example/cache",
     "FLYTE_BUILDKIT_PROGRESS": "rawjson",
     "FLYTE_BUILDKIT_PARALLEL": "off",
     "FLYTE_BUILDKIT_PLATFORMS": "linux/amd64,linux/arm64/v8",
     "FLYTE_BUILDKIT_DOCKER_CONFIG": "{file}",
+    "FLYTE_BUILDKIT_CREDENTIALS_FOR": "mirror.corp:5000,*",
     "FLYTE_BUILDKIT_CONNECT_TIMEOUT": "2.5",
 }
 ALL_YAML: dict[str, Any] = {
@@ -63,10 +72,19 @@ ALL_YAML: dict[str, Any] = {
     "compression_level": 22,
     "force_compression": True,
     "oci_media_types": True,
+    "annotations": {"a": "b", "index:c": "d"},
+    "labels": {"a": "b", "c": "d"},
+    "provenance": "max",
+    "sbom": "registry.example/scanner:1",
+    "source_date_epoch": 1700000000,
+    "cache": "registry",
+    "cache_from": ["registry.example/cache"],
+    "cache_to": [{"type": "registry", "ref": "registry.example/cache", "mode": "max"}],
     "progress": "rawjson",
     "parallel": False,
     "platforms": ["linux/amd64", "linux/arm64/v8"],
     "docker_config": "{file}",
+    "credentials_for": ["mirror.corp:5000", "*"],
     "connect_timeout": 2.5,
 }
 
@@ -109,10 +127,19 @@ def everything(file: Path) -> Settings:
         compression_level=22,
         force_compression=True,
         oci_media_types=True,
+        annotations=(Annotation(key="a", value="b"), Annotation(key="c", value="d", level="index")),
+        labels=(("a", "b"), ("c", "d")),
+        provenance="mode=max",
+        sbom="generator=registry.example/scanner:1",
+        source_date_epoch=1700000000,
+        cache="registry",
+        cache_from=(CacheOption(type="registry", attributes=(("ref", "registry.example/cache"),)),),
+        cache_to=(CacheOption(type="registry", attributes=(("mode", "max"), ("ref", "registry.example/cache"))),),
         progress="rawjson",
         parallel=False,
         platforms=("linux/amd64", "linux/arm64/v8"),
         docker_config=file,
+        credentials_for=("mirror.corp:5000", "*"),
         connect_timeout=2.5,
     )
 
@@ -174,8 +201,9 @@ def test_switched_off_nothing_else_is_read() -> None:
         ({7: "x"}, "`image.buildkit.7` is not a setting"),
         ({"parallel": "no"}, "`image.buildkit.parallel` is 'no' (text), but must be true or false."),
         ({"parallel": 1}, "`image.buildkit.parallel` is 1 (a number), but must be true or false."),
-        ({"endpoint": 7}, "`image.buildkit.endpoint` is 7 (a number), but must be text."),
-        ({"endpoint": "  "}, "`image.buildkit.endpoint` is '  ' (text), but must be text."),
+        ({"endpoint": 7}, "`image.buildkit.endpoint` is 7 (a number), but must be an address, or a list of nodes: "),
+        ({"uv_image": 7}, "`image.buildkit.uv_image` is 7 (a number), but must be text."),
+        ({"uv_image": "  "}, "`image.buildkit.uv_image` is '  ' (text), but must be text."),
         ({"tls": "x"}, "`image.buildkit.tls` is 'x' (text), but must be a map."),
         ({"platforms": "linux/amd64"}, "`image.buildkit.platforms` is 'linux/amd64' (text), but must be a list of "),
         ({"platforms": ["amd64"]}, "such as linux/amd64 or linux/arm64/v8; 'amd64' (text) is not one."),
@@ -211,7 +239,7 @@ def test_a_wrong_key_or_value_is_named(section: object, expected: str) -> None:
             "x",
             "`FLYTE_BUILDKIT_ENDPIONT` is not a variable of buildkit-builder; did you mean `FLYTE_BUILDKIT_ENDPOINT`?",
         ),
-        ("FLYTE_BUILDKIT_CA", "x", "did you mean `FLYTE_BUILDKIT_TLS_CA`?"),
+        ("FLYTE_BUILDKIT_TLSCA", "x", "did you mean `FLYTE_BUILDKIT_TLS_CA`?"),
         ("FLYTE_BUILDKIT_", "x", "is not a variable of buildkit-builder"),
         ("FLYTE_BUILDKIT_PARALLEL", "maybe", "`FLYTE_BUILDKIT_PARALLEL` is 'maybe' (text), but must be true or false."),
         ("FLYTE_BUILDKIT_COMPRESSION_LEVEL", "1.5", "is '1.5' (text), but must be a whole number."),
@@ -303,7 +331,9 @@ def test_settings_cannot_change_and_can_be_sent_to_a_process(everything: Setting
 def test_the_fields_are_the_settings() -> None:
     """Every key has a field of its name, and every field a key."""
     tls = [f"tls.{field.name}" for field in dataclasses.fields(TLSSettings)]
-    fields = [field.name for field in dataclasses.fields(Settings) if field.name not in ("tls", "buildx")]
+    # A list of nodes is another form of `endpoint`.
+    inner = ("tls", "buildx", "nodes")
+    fields = [field.name for field in dataclasses.fields(Settings) if field.name not in inner]
 
     assert sorted(module.SETTINGS) == sorted(fields + tls)
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from buildkit_builder.config import (
     Annotation,
     BuildxSettings,
-    CacheOption,
     ExtraArguments,
     SecretArgument,
     Settings,
@@ -42,37 +41,6 @@ def test_without_variables_nothing_is_asked_for() -> None:
     assert expected == Settings.load(None, empty).buildx
 
 
-def test_cache_options_are_read_as_buildx_reads_them() -> None:
-    """A cache is a list of fields, where one in quotes may hold a comma, or only a reference."""
-    environ = {module.CACHE_FROM: "reg/cache:main", module.CACHE_TO: 'type=local,"dest=/a,b",MODE=max'}
-
-    actual = Settings.load(None, environ).buildx
-
-    assert CacheOption(type="registry", attributes=(("ref", "reg/cache:main"),)) == actual.cache_from
-    assert CacheOption(type="local", attributes=(("dest", "/a,b"), ("mode", "max"))) == actual.cache_to
-
-
-@pytest.mark.parametrize("name", [module.CACHE_FROM, module.CACHE_TO])
-def test_one_cache_variable_alone_means_nothing(name: str) -> None:
-    """As in Flyte, a cache is used only where both variables are set."""
-    actual = Settings.load(None, {name: "type=registry,ref=reg/cache"}).buildx
-
-    assert (None, None) == (actual.cache_from, actual.cache_to)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("ref=reg/cache", "FLYTE_DOCKER_BUILDER_CACHE_TO names no type of cache"),
-        ("type=registry", "FLYTE_DOCKER_BUILDER_CACHE_TO is a registry cache without a `ref`."),
-        ('type=registry,"ref=x', "FLYTE_DOCKER_BUILDER_CACHE_TO is not a list of fields: "),
-    ],
-)
-def test_a_cache_that_cannot_be_read_is_named(text: str, expected: str) -> None:
-    """The variable and what is missing are said."""
-    assert expected in refusal(text, module.CACHE_TO, **{module.CACHE_FROM: "reg/cache"})
-
-
 def test_the_builder_is_named() -> None:
     """The name of the buildx builder is handed on."""
     assert "default" == Settings.load(None, {module.BUILDER_NAME: "default"}).buildx.builder
@@ -86,7 +54,7 @@ def test_every_flag_is_understood() -> None:
         "--annotation 'manifest[linux/amd64]:k=v' --no-cache --pull=true "
         "--add-host db:10.0.0.1 --add-host six=[::1] --network host "
         "--secret id=a,env=A --secret=id=b,src=/b --secret id=c,type=env,src=C --secret type=file,id=d,source=d "
-        "--ssh default --ssh work=/run/agent --ssh keys=/k1,/k2 --provenance=false --sbom false",
+        "--ssh default --ssh work=/run/agent --ssh keys=/k1,/k2 --provenance=false --sbom generator=s,A=1",
         FROM_ENV="from",
     )
 
@@ -113,6 +81,7 @@ def test_every_flag_is_understood() -> None:
             SshArgument(id="work", paths=(Path("/run/agent"),)),
             SshArgument(id="keys", paths=(Path("/k1"), Path("/k2"))),
         ),
+        attestations=(("provenance", None), ("sbom", "generator=s,A=1")),
     )
     assert expected == actual
 
@@ -138,8 +107,8 @@ def test_a_switch_may_be_written_false() -> None:
         ("--add-host x", "--add-host is NAME:ADDRESS"),
         ("--network bridge", "--network is one of default, host, none."),
         ("--no-cache=perhaps", "--no-cache is a switch, and takes true or false."),
-        ("--provenance=mode=max", "--provenance may only be false"),
-        ("--sbom true", "--sbom may only be false"),
+        ("--provenance=mode=all", "--provenance is true, false, or attributes such as mode=min or mode=max"),
+        ("--sbom scanner", "--sbom is true, false, or attributes such as generator=IMAGE"),
         ("--secret id=x", "--secret is id=ID,env=VARIABLE or id=ID,src=FILE."),
         ("--secret id=x,env=A,src=b", "--secret is id=ID"),
         ("--secret id=x,env=A,mode=1", "--secret is id=ID"),

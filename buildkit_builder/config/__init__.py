@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from buildkit_builder.config.buildx import (
-    Annotation,
-    BuildxSettings,
-    CacheOption,
-    ExtraArguments,
-    Network,
-    SecretArgument,
-    SshArgument,
-)
+from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, Network, SecretArgument, SshArgument
+from buildkit_builder.config.cache import CacheOption
 from buildkit_builder.config.environment import (
     cache_home,
     docker_config_file,
@@ -21,7 +14,10 @@ from buildkit_builder.config.environment import (
     runtime_home,
     state_home,
 )
-from buildkit_builder.config.settings import SECTION, Compression, ProgressMode, Settings, TLSSettings, variable
+from buildkit_builder.config.lineage import Lineage
+from buildkit_builder.config.nodes import NodeSettings, TLSSettings
+from buildkit_builder.config.output import Annotation
+from buildkit_builder.config.settings import SECTION, Compression, ProgressMode, Settings, variable
 
 __all__ = [
     "SECTION",
@@ -30,7 +26,9 @@ __all__ = [
     "CacheOption",
     "Compression",
     "ExtraArguments",
+    "Lineage",
     "Network",
+    "NodeSettings",
     "ProgressMode",
     "SecretArgument",
     "Settings",

@@ -2,20 +2,19 @@
 
 | Variable | Meaning here |
 |---|---|
-| `FLYTE_DOCKER_BUILDER_CACHE_FROM` | a cache to read: `type=registry,ref=…`, or only the reference |
-| `FLYTE_DOCKER_BUILDER_CACHE_TO` | a cache to write, written alike; as in Flyte, both are used or neither |
-| `FLYTE_DOCKER_BUILDKIT_BUILDER_NAME` | the Docker context to build on; other buildx builders are not known yet |
+| `FLYTE_DOCKER_BUILDER_CACHE_FROM` | caches to read, one a line: `type=registry,ref=…`, or only the reference |
+| `FLYTE_DOCKER_BUILDER_CACHE_TO` | caches to write, written alike; unlike in Flyte, each of the two works alone |
+| `FLYTE_DOCKER_BUILDKIT_BUILDER_NAME` | the buildx builder, or the Docker context, to build on |
 | `FLYTE_DOCKER_BUILD_EXTRA_ARGS` | flags of `docker buildx build`, quoted as in a shell |
 
 The flags understood are `--build-arg`, `--label`, `--annotation`, `--no-cache`, `--pull`, `--add-host`, `--network`,
-`--secret id=…,env=…` or `id=…,src=…`, `--ssh`, and `--provenance` and `--sbom` where they say `false`, which they are
-anyway. Any other flag is a `ConfigError`: dropping it would build something else than was asked for.
+`--secret id=…,env=…` or `id=…,src=…`, `--ssh`, `--provenance` and `--sbom`. Any other flag is a `ConfigError`: dropping
+it would build something else than was asked for.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from buildkit_builder.config import cache, output
+from buildkit_builder.config.cache import CacheOption
+from buildkit_builder.config.kinds import UnfitError
+from buildkit_builder.config.output import Annotation
 from buildkit_builder.errors import ConfigError
 
 CACHE_FROM = "FLYTE_DOCKER_BUILDER_CACHE_FROM"
@@ -41,41 +44,6 @@ ELSEWHERE = {
     "--progress": "`image.buildkit.progress`",
 }
 TRUE, FALSE = ("1", "t", "true"), ("0", "f", "false")
-ANNOTATION = re.compile(
-    r"(?:(?P<level>manifest-descriptor|index-descriptor|manifest|index)(?:\[(?P<platform>[^\]]*)\])?:)?"
-    r"(?P<key>[^=]+)=(?P<value>.*)",
-    re.DOTALL,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheOption:
-    """A cache to import from or export to.
-
-    Attributes:
-        type: The kind of cache, such as `registry` or `local`.
-        attributes: The kind's own options, in the order given.
-    """
-
-    type: str
-    attributes: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
-    """An annotation of the image's manifest or index.
-
-    Attributes:
-        key: Its name.
-        value: Its text.
-        level: What carries it: `manifest`, `index`, `manifest-descriptor` or `index-descriptor`.
-        platform: The only platform it is for, or empty for all.
-    """
-
-    key: str
-    value: str
-    level: str = "manifest"
-    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +88,7 @@ class ExtraArguments:
         network: `default`, `host` or `none`.
         secrets: Secrets for steps.
         ssh: Agents and keys for steps.
+        attestations: By its kind, what the daemon is to be told of an attestation, or `None` where there is to be none.
     """
 
     build_args: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -131,6 +100,7 @@ class ExtraArguments:
     network: Network = "default"
     secrets: tuple[SecretArgument, ...] = ()
     ssh: tuple[SshArgument, ...] = ()
+    attestations: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,14 +108,14 @@ class BuildxSettings:
     """Everything the `FLYTE_DOCKER_*` variables say.
 
     Attributes:
-        cache_from: The cache to import, or `None`.
-        cache_to: The cache to export to, or `None`.
+        cache_from: Caches to import.
+        cache_to: Caches to export to.
         builder: The name of a buildx builder to build on, or `None`.
         extra: The extra arguments.
     """
 
-    cache_from: CacheOption | None = field(default=None, repr=False)
-    cache_to: CacheOption | None = field(default=None, repr=False)
+    cache_from: tuple[CacheOption, ...] = ()
+    cache_to: tuple[CacheOption, ...] = ()
     builder: str | None = None
     extra: ExtraArguments = field(default_factory=ExtraArguments)
 
@@ -157,11 +127,9 @@ def read(environ: Mapping[str, str]) -> BuildxSettings:
         ConfigError: One of them cannot be understood. The message names the variable and the flag, never a value,
             since build arguments and cache options may hold secrets.
     """
-    cache_from, cache_to = environ.get(CACHE_FROM), environ.get(CACHE_TO)
-    both = bool(cache_from and cache_to)
     return BuildxSettings(
-        cache_from=_cache(CACHE_FROM, cache_from or "") if both else None,
-        cache_to=_cache(CACHE_TO, cache_to or "") if both else None,
+        cache_from=_caches(CACHE_FROM, environ, writes=False),
+        cache_to=_caches(CACHE_TO, environ, writes=True),
         builder=environ.get(BUILDER_NAME) or None,
         extra=parse_extra_arguments(environ.get(EXTRA_ARGS, ""), environ),
     )
@@ -189,7 +157,6 @@ def parse_extra_arguments(text: str, environ: Mapping[str, str]) -> ExtraArgumen
         else:
             name, convert = _SINGLE[flag]
             found[name] = convert(flag, value)
-    found.pop("", None)
     return ExtraArguments(**found)
 
 
@@ -236,9 +203,17 @@ def _boolean(flag: str, value: str | None) -> bool:
     raise _bad(flag, "is a switch, and takes true or false")
 
 
-def _only_false(flag: str, value: str | None) -> None:
-    if value is None or value.lower() not in FALSE:
-        raise _bad(flag, "may only be false: this builder adds no attestations to an image")
+def _attestation(flag: str, value: str, _: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    name = flag.removeprefix("--")
+    if value.lower() in (*TRUE, *FALSE):
+        default = "mode=min" if name == "provenance" else ""
+        yield name, default if value.lower() in TRUE else None
+        return
+    try:
+        yield name, output.provenance(value) if name == "provenance" else output.scanner(value)
+    except UnfitError:
+        wanted = "mode=min or mode=max" if name == "provenance" else "generator=IMAGE"
+        raise _bad(flag, f"is true, false, or attributes such as {wanted}") from None
 
 
 def _network(flag: str, value: str | None) -> str:
@@ -265,15 +240,11 @@ def _label(flag: str, value: str, _: Mapping[str, str]) -> Iterator[tuple[str, s
 
 
 def _annotation(flag: str, value: str, _: Mapping[str, str]) -> Iterator[Annotation]:
-    found = ANNOTATION.fullmatch(value)
+    name, equals, text = value.partition("=")
+    found = Annotation.parse(name, text) if equals else None
     if found is None:
         raise _bad(flag, "is NAME=VALUE, or LEVEL:NAME=VALUE with manifest, index or a descriptor of them as the level")
-    yield Annotation(
-        key=found["key"],
-        value=found["value"],
-        level=found["level"] or "manifest",
-        platform=found["platform"] or "",
-    )
+    yield found
 
 
 def _add_host(flag: str, value: str, _: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -314,19 +285,11 @@ def _comma_separated(text: str) -> dict[str, str]:
     return {name.strip().lower(): value for name, _, value in fields}
 
 
-def _cache(variable: str, text: str) -> CacheOption:
-    if "=" not in text:
-        return CacheOption(type="registry", attributes=(("ref", text.strip()),))
+def _caches(variable: str, environ: Mapping[str, str], *, writes: bool) -> tuple[CacheOption, ...]:
     try:
-        given = _comma_separated(text)
-    except csv.Error as error:
-        raise ConfigError(f"{variable} is not a list of fields: {error}.") from None
-    kind = given.pop("type", "")
-    if not kind:
-        raise ConfigError(f"{variable} names no type of cache; it is `type=registry,ref=…`, or only a reference.")
-    if kind == "registry" and not given.get("ref"):
-        raise ConfigError(f"{variable} is a registry cache without a `ref`.")
-    return CacheOption(type=kind, attributes=tuple(given.items()))
+        return cache.parse_lines(environ.get(variable, ""), writes=writes)
+    except UnfitError as error:
+        raise ConfigError(f"{variable} must be {error}.") from None
 
 
 _Repeated = Callable[[str, str, Mapping[str, str]], Iterator[Any]]
@@ -335,14 +298,14 @@ _REPEATED: dict[str, tuple[str, _Repeated]] = {
     "--annotation": ("annotations", _annotation),
     "--build-arg": ("build_args", _build_arg),
     "--label": ("labels", _label),
+    "--provenance": ("attestations", _attestation),
+    "--sbom": ("attestations", _attestation),
     "--secret": ("secrets", _secret),
     "--ssh": ("ssh", _ssh),
 }
 _SINGLE: dict[str, tuple[str, Callable[[str, str | None], Any]]] = {
     "--network": ("network", _network),
     "--no-cache": ("no_cache", _boolean),
-    "--provenance": ("", _only_false),
     "--pull": ("pull", _boolean),
-    "--sbom": ("", _only_false),
 }
 _SWITCHES = ("--no-cache", "--pull")

@@ -211,7 +211,8 @@ def _mirrors(value: object, _: Path) -> tuple[tuple[str, str], ...]:
     return tuple(value.items())
 
 
-def _split_map(text: str) -> object:
+def split_map(text: str) -> object:
+    """A variable's text as a map, where it is `key=value,key=value`."""
     pairs = [item.partition("=") for item in text.split(",") if item.strip()]
     if not all(equals for _, equals, _ in pairs):
         return text
@@ -220,6 +221,7 @@ def _split_map(text: str) -> object:
 
 _MIRRORS_EXPECTED = "a map from host or host/path to host or host/path, without a scheme"
 _REGISTRIES_EXPECTED = "a list of host or host:port, without a scheme"
+_HOSTS_EXPECTED = f"{_REGISTRIES_EXPECTED}, or `*`"
 _PLATFORMS_EXPECTED = "a list of platforms such as linux/amd64 or linux/arm64/v8"
 
 BOOLEAN = Kind(expected="true or false", parse=_boolean, split=_boolean_of)
@@ -229,5 +231,10 @@ SECONDS = Kind(expected="a number of seconds above 0 and up to 3600", parse=_sec
 FILE = Kind(expected="a file", parse=_file)
 DOCKER_CONFIG = Kind(expected="a file, or a folder that holds config.json", parse=_docker_config)
 REGISTRIES = Kind(expected=_REGISTRIES_EXPECTED, parse=_list_of(REGISTRY, _REGISTRIES_EXPECTED), split=_split_list)
+HOSTS = Kind(
+    expected=_HOSTS_EXPECTED,
+    parse=_list_of(re.compile(rf"\*|{REGISTRY.pattern}", REGISTRY.flags), _HOSTS_EXPECTED),
+    split=_split_list,
+)
 PLATFORMS = Kind(expected=_PLATFORMS_EXPECTED, parse=_list_of(PLATFORM, _PLATFORMS_EXPECTED), split=_split_list)
-MIRRORS = Kind(expected=_MIRRORS_EXPECTED, parse=_mirrors, split=_split_map)
+MIRRORS = Kind(expected=_MIRRORS_EXPECTED, parse=_mirrors, split=split_map)

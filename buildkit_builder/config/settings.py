@@ -6,7 +6,7 @@ are comma separated, maps are `key=value,key=value`, and true is any of `1`, `tr
 | Key | Variable | Value | Meaning |
 |---|---|---|---|
 | `enabled` | `FLYTE_BUILDKIT_ENABLED` | true or false | false leaves Flyte as if this package were not installed; no other setting is read then |
-| `endpoint` | `FLYTE_BUILDKIT_ENDPOINT` | text | where BuildKit answers: `unix://…`, `tcp://…`; found by itself when not set |
+| `endpoint` | `FLYTE_BUILDKIT_ENDPOINT` | text or list | where BuildKit answers, or a list of nodes: see Endpoints; found by itself when not set, or `auto` |
 | `tls.ca` | `FLYTE_BUILDKIT_TLS_CA` | file | certificates that may sign a `tcp://` endpoint's own |
 | `tls.cert` | `FLYTE_BUILDKIT_TLS_CERT` | file | our certificate for the endpoint |
 | `tls.key` | `FLYTE_BUILDKIT_TLS_KEY` | file | its private key |
@@ -23,10 +23,19 @@ are comma separated, maps are `key=value,key=value`, and true is any of `1`, `tr
 | `compression_level` | `FLYTE_BUILDKIT_COMPRESSION_LEVEL` | whole number | 0 to 9 for gzip and estargz, 0 to 22 for zstd |
 | `force_compression` | `FLYTE_BUILDKIT_FORCE_COMPRESSION` | true or false | true compresses the base image's layers anew as well |
 | `oci_media_types` | `FLYTE_BUILDKIT_OCI_MEDIA_TYPES` | true or false | OCI's media types in the manifest, or Docker's; BuildKit's choice when not set |
+| `annotations` | `FLYTE_BUILDKIT_ANNOTATIONS` | map | annotations of the manifest; `index:NAME` and buildx's other levels go elsewhere |
+| `labels` | `FLYTE_BUILDKIT_LABELS` | map | labels of the image |
+| `provenance` | `FLYTE_BUILDKIT_PROVENANCE` | false, min, max or attributes | an attestation of how the image was made |
+| `sbom` | `FLYTE_BUILDKIT_SBOM` | true, false or image | an attestation of what is in the image, by a scanner's image |
+| `source_date_epoch` | `FLYTE_BUILDKIT_SOURCE_DATE_EPOCH` | seconds since 1970 | nothing in the image is younger; `SOURCE_DATE_EPOCH` is obeyed as well |
+| `cache` | `FLYTE_BUILDKIT_CACHE` | registry, gha, off, or registry and path | where builds on other machines find this one's steps |
+| `cache_from` | `FLYTE_BUILDKIT_CACHE_FROM` | list | caches to read, in buildx's syntax or as maps; in a variable one a line |
+| `cache_to` | `FLYTE_BUILDKIT_CACHE_TO` | list | caches to write, likewise |
 | `progress` | `FLYTE_BUILDKIT_PROGRESS` | auto, tty, plain, rawjson or quiet | how a build is shown (auto) |
-| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | kept for steps side by side, which are not built yet: it changes nothing today (true) |
+| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | false runs every step after the one before it, as the layers are written (true) |
 | `platforms` | `FLYTE_BUILDKIT_PLATFORMS` | list | of an image's platforms, the ones to build; all when not set |
 | `docker_config` | `FLYTE_BUILDKIT_DOCKER_CONFIG` | file or folder | Docker's config.json, for registry credentials, where it is not Docker's own |
+| `credentials_for` | `FLYTE_BUILDKIT_CREDENTIALS_FOR` | list | registries that no image names and whose credentials the daemon may have, as of its own mirrors; `*` is all |
 | `connect_timeout` | `FLYTE_BUILDKIT_CONNECT_TIMEOUT` | seconds | how long a connection may take to stand (10) |
 
 `FLYTE_DOCKER_*` variables keep the meaning they have in Flyte, see `buildkit_builder.config.buildx`.
@@ -41,8 +50,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from buildkit_builder.config import buildx, kinds
+from buildkit_builder.config import buildx, kinds, output
+from buildkit_builder.config.cache import CACHE, CACHE_FROM, CACHE_TO, CacheOption
 from buildkit_builder.config.environment import home
+from buildkit_builder.config.nodes import ENDPOINT, NodeSettings, TLSSettings
 from buildkit_builder.errors import ConfigError
 
 SECTION = "image.buildkit"
@@ -50,16 +61,8 @@ PREFIX = "FLYTE_BUILDKIT_"
 Compression = Literal["gzip", "zstd", "estargz", "uncompressed"]
 LEVELS = {"gzip": 9, "estargz": 9, "zstd": 22}
 ProgressMode = Literal["auto", "tty", "plain", "rawjson", "quiet"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSSettings:
-    """Files and names for a TLS endpoint; see the module's table."""
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
+# How keys end whose values may hold a password.
+_SECRET = ("_proxy", "cache_from", "cache_to")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +70,13 @@ class Settings:
     """What the user set; the module's table says what each field means.
 
     Paths are absolute, and files exist. Maps are pairs in the order given. `docker_config` names a file config.json.
+    Where `endpoint` is a list, it is in `nodes` instead. Annotations, labels, attestations and caches are together
+    with those of `buildx`; attestations are as the daemon is told of them, and `None` where there are to be none.
     """
 
     enabled: bool = True
     endpoint: str | None = None
+    nodes: tuple[NodeSettings, ...] = ()
     tls: TLSSettings = field(default_factory=TLSSettings)
     uv_image: str | None = None
     registry_mirrors: tuple[tuple[str, str], ...] = ()
@@ -85,10 +91,19 @@ class Settings:
     compression_level: int | None = None
     force_compression: bool = False
     oci_media_types: bool | None = None
+    annotations: tuple[output.Annotation, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    provenance: str | None = None
+    sbom: str | None = None
+    source_date_epoch: int | None = None
+    cache: str | None = None
+    cache_from: tuple[CacheOption, ...] = ()
+    cache_to: tuple[CacheOption, ...] = ()
     progress: ProgressMode = "auto"
     parallel: bool = True
     platforms: tuple[str, ...] = ()
     docker_config: Path | None = None
+    credentials_for: tuple[str, ...] = ()
     connect_timeout: float = 10.0
     buildx: buildx.BuildxSettings = field(default_factory=buildx.BuildxSettings)
 
@@ -110,10 +125,31 @@ class Settings:
             return cls(enabled=False)
         _refuse_unknown(given, environ)
         read = {key: _convert(key, value, environ) for key, value in given.items()}
+        if isinstance(read.get("endpoint"), tuple):
+            read["nodes"] = read.pop("endpoint")
         tls = TLSSettings(**{key.removeprefix("tls."): read.pop(key) for key in list(read) if key.startswith("tls.")})
-        settings = cls(tls=tls, buildx=buildx.read(environ), **read)
+        settings = cls(tls=tls, **_with_flags(read, buildx.read(environ)))
         _check(settings)
         return settings
+
+    @property
+    def epoch(self) -> str | None:
+        """The time that nothing in the image is to be younger than, in seconds since 1970; a build argument wins."""
+        given = dict(self.buildx.extra.build_args).get(output.SOURCE_DATE_EPOCH)
+        return given or (None if self.source_date_epoch is None else str(self.source_date_epoch))
+
+
+def _with_flags(read: dict[str, Any], flags: buildx.BuildxSettings) -> dict[str, Any]:
+    """The settings, with what the flags of buildx say beside them: it comes last, and wins."""
+    extra = flags.extra
+    added = {
+        "annotations": extra.annotations,
+        "labels": extra.labels,
+        "cache_from": flags.cache_from,
+        "cache_to": flags.cache_to,
+    }
+    merged = {key: tuple(dict.fromkeys((*read.get(key, ()), *values))) for key, values in added.items()}
+    return {**read, **merged, **dict(extra.attestations), "buildx": flags}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +190,9 @@ def _gather(section: Mapping[Any, Any], environ: Mapping[str, str]) -> dict[str,
     for path, value in _flatten(section):
         if value is not None:
             given[path] = _Given(f"`{SECTION}.{path}`", value, is_text=False)
+    if environ.get(output.SOURCE_DATE_EPOCH):
+        value = environ[output.SOURCE_DATE_EPOCH]
+        given["source_date_epoch"] = _Given(f"`{output.SOURCE_DATE_EPOCH}`", value, is_text=True)
     for key in SETTINGS:
         if environ.get(variable(key)):
             given[key] = _Given(f"`{variable(key)}`", environ[variable(key)], is_text=True)
@@ -180,7 +219,7 @@ def _refuse_unknown(given: Mapping[str, _Given], environ: Mapping[str, str]) -> 
 
 
 def _unknown(name: str, known: list[str], what: str) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.75)
+    near = get_close_matches(name, known, n=1, cutoff=0.8)
     inner = get_close_matches(name.rpartition(".")[2], [key.rpartition(".")[2] for key in known], n=1, cutoff=0.75)
     if inner and (not near or not near[0].endswith(inner[0])):
         near = [key for key in known if key.rpartition(".")[2] == inner[0]]
@@ -193,7 +232,7 @@ def _convert(key: str, given: _Given, environ: Mapping[str, str]) -> Any:
     try:
         return kind.convert(given.value, given.is_text, home(environ))
     except kinds.UnfitError as error:
-        said = kinds.type_of(given.value) if key.endswith("_proxy") else kinds.shown(given.value)
+        said = kinds.type_of(given.value) if key.endswith(_SECRET) else kinds.shown(given.value)
         raise ConfigError(f"{given.origin} is {said}, but must be {error}.") from None
 
 
@@ -217,7 +256,7 @@ def _check(settings: Settings) -> None:
 
 SETTINGS: Mapping[str, kinds.Kind] = {
     "enabled": kinds.BOOLEAN,
-    "endpoint": kinds.TEXT,
+    "endpoint": ENDPOINT,
     "tls.ca": kinds.FILE,
     "tls.cert": kinds.FILE,
     "tls.key": kinds.FILE,
@@ -234,10 +273,19 @@ SETTINGS: Mapping[str, kinds.Kind] = {
     "compression_level": kinds.INTEGER,
     "force_compression": kinds.BOOLEAN,
     "oci_media_types": kinds.BOOLEAN,
+    "annotations": output.ANNOTATIONS,
+    "labels": output.LABELS,
+    "provenance": output.PROVENANCE,
+    "sbom": output.SBOM,
+    "source_date_epoch": output.EPOCH,
+    "cache": CACHE,
+    "cache_from": CACHE_FROM,
+    "cache_to": CACHE_TO,
     "progress": kinds.choice(get_args(ProgressMode)),
     "parallel": kinds.BOOLEAN,
     "platforms": kinds.PLATFORMS,
     "docker_config": kinds.DOCKER_CONFIG,
+    "credentials_for": kinds.HOSTS,
     "connect_timeout": kinds.SECONDS,
 }
 """Every key, and the kind of value it takes."""

@@ -5,7 +5,19 @@ from __future__ import annotations
 from buildkit_builder.image_build.build import build, look_up
 from buildkit_builder.image_build.dry_run import print_plan
 from buildkit_builder.image_build.job import Spec
+from buildkit_builder.image_build.outline import outline
 from buildkit_builder.image_build.secret_values import redactor, secret_values
-from buildkit_builder.image_build.sharing import find_endpoint
+from buildkit_builder.image_build.sharing import find_endpoint, find_nodes, search
 
-__all__ = ["Spec", "build", "find_endpoint", "look_up", "print_plan", "redactor", "secret_values"]
+__all__ = [
+    "Spec",
+    "build",
+    "find_endpoint",
+    "find_nodes",
+    "look_up",
+    "outline",
+    "print_plan",
+    "redactor",
+    "search",
+    "secret_values",
+]

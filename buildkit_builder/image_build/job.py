@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import ClassVar
 
 from buildkit_builder import config, contents, flyte_image, llb
 from buildkit_builder.config import Settings
@@ -19,6 +20,7 @@ from buildkit_builder.plan import LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
 from buildkit_builder.session.patterns import Matcher, parse_dockerignore
 from buildkit_builder.session.ssh import SshAgent
+from buildkit_builder.solve.attempts import Attempts
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.request import CacheEntry, Frontend
@@ -46,6 +48,8 @@ class ImageJob:
 
     spec: ImageSpec
     plan: Plan
+    # A source's name tells what its files are.
+    shares_files: ClassVar[bool] = True
 
     @classmethod
     def of(cls, spec: ImageSpec, settings: Settings) -> ImageJob:
@@ -56,21 +60,34 @@ class ImageJob:
         """The local files that the daemon may ask for."""
         return [_directory(source) for source in self.plan.sources]
 
-    def frontend(self, settings: Settings, is_engine: bool, beside: str | None) -> Frontend:
+    def frontend(
+        self,
+        settings: Settings,
+        platforms: tuple[llb.Platform, ...],
+        identity: Identity,
+        *,
+        is_engine: bool,
+        beside: str | None,
+        cache_imports: tuple[CacheEntry, ...] = (),
+    ) -> Frontend:
         """What makes the image.
 
         Args:
             settings: The settings.
+            platforms: What it is built for on this daemon.
+            identity: What it is made from.
             is_engine: Whether the daemon is a Docker Engine, which has images of its own.
             beside: Where other platforms of the image may be already.
+            cache_imports: Where steps may be found that were run elsewhere.
         """
         extra = settings.buildx.extra
         return ImageFrontend(
+            attempts=Attempts(config.state_home(config.environment()) / "buildkit-builder" / "attempts"),
             plan=self.plan,
-            platforms=_platforms(self.spec),
+            platforms=platforms,
             prefer_local=is_engine and not extra.pull,
-            cache_imports=cache_entries(settings.buildx.cache_from),
-            identity=identity_of(self.spec),
+            cache_imports=cache_imports,
+            identity=identity,
             beside=beside,
             environment=_surroundings(
                 settings, {source.name: _shared_key(source.files.root) for source in self.plan.sources}
@@ -79,8 +96,8 @@ class ImageJob:
 
 
 def _labelled(spec: ImageSpec, settings: Settings) -> ImageSpec:
-    """With the labels of the extra arguments, which come last, as `docker buildx build --label` has it."""
-    labels = settings.buildx.extra.labels
+    """With the labels of the settings, which come last, as `docker buildx build --label` has it."""
+    labels = settings.labels
     return replace(spec, layers=(*spec.layers, LabelsLayer(labels=labels))) if labels else spec
 
 
@@ -89,40 +106,51 @@ class DockerfileJob:
     """An image of a Dockerfile."""
 
     spec: DockerfileSpec
+    # A Dockerfile's frontend knows its folders only as `context` and `dockerfile`.
+    shares_files: ClassVar[bool] = False
 
     def directories(self) -> list[LocalDirectory]:
         """The local files that the daemon may ask for."""
         folder = self.spec.dockerfile.parent
         return [LocalDirectory("context", folder), LocalDirectory("dockerfile", folder)]
 
-    def frontend(self, settings: Settings, is_engine: bool, beside: str | None) -> Frontend:
+    def frontend(
+        self,
+        settings: Settings,
+        platforms: tuple[llb.Platform, ...],
+        identity: Identity,
+        *,
+        is_engine: bool,
+        beside: str | None,
+        cache_imports: tuple[CacheEntry, ...] = (),
+    ) -> Frontend:
         """What makes the image.
 
         Args:
             settings: The settings.
+            platforms: What it is built for on this daemon.
+            identity: What it is made from.
             is_engine: Whether the daemon is a Docker Engine, which has images of its own.
             beside: Where other platforms of the image may be already.
+            cache_imports: Where steps may be found that were run elsewhere.
         """
         extra = settings.buildx.extra
         shared_key = _shared_key(self.spec.dockerfile.parent)
         return DockerfileFrontend(
             filename=self.spec.dockerfile.name,
-            platforms=_platforms(self.spec),
+            text=self.spec.dockerfile.read_text(encoding="utf-8", errors="replace"),
+            platforms=platforms,
             prefer_local=is_engine and not extra.pull,
-            cache_imports=cache_entries(settings.buildx.cache_from),
-            identity=identity_of(self.spec),
+            cache_imports=cache_imports,
+            identity=identity,
             beside=beside,
             options={
                 "sharedkey:localdir:context": shared_key,
                 "sharedkey:localdir:dockerfile": shared_key,
                 **_surroundings(settings).dockerfile_options(),
-                **{f"label:{name}": value for name, value in extra.labels},
+                **{f"label:{name}": value for name, value in settings.labels},
             },
         )
-
-
-def _platforms(spec: Spec) -> tuple[llb.Platform, ...]:
-    return tuple(llb.Platform.parse(name) for name in spec.platforms)
 
 
 def _directory(source: LocalSource) -> LocalDirectory:
@@ -170,6 +198,7 @@ def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingPr
         network=extra.network,
         extra_hosts=extra.add_hosts,
         no_cache=extra.no_cache,
+        side_by_side=settings.parallel,
         build_args=extra.build_args,
     )
 
@@ -186,12 +215,14 @@ def _proxy(settings: Settings) -> llb.ProxyEnv | None:
     return proxy if proxy != llb.ProxyEnv() else None
 
 
-def read_by_daemon(spec: Spec, settings: Settings) -> dict[str, str]:
-    """What the daemon reads whatever the frontend: what the result is for, and the time it is to say it is from."""
-    epoch = dict(settings.buildx.extra.build_args).get("SOURCE_DATE_EPOCH")
+def read_by_daemon(platforms: tuple[llb.Platform, ...], settings: Settings) -> dict[str, str]:
+    """What the daemon reads whatever the frontend: what the result is for, its time, and what is to attest it."""
+    attestations = {"provenance": settings.provenance, "sbom": settings.sbom}
+    epoch = settings.epoch
     return {
-        "platform": ",".join(spec.platforms),
+        "platform": ",".join(map(str, platforms)),
         **({"build-arg:SOURCE_DATE_EPOCH": epoch} if epoch else {}),
+        **{f"attest:{name}": value for name, value in attestations.items() if value is not None},
     }
 
 
@@ -212,16 +243,3 @@ def ssh_agents(settings: Settings, environ: Mapping[str, str]) -> tuple[SshAgent
             )
         sockets[argument.id] = paths[0]
     return (SshAgent(sockets),) if sockets else ()
-
-
-def cache_entries(option: config.CacheOption | None) -> tuple[CacheEntry, ...]:
-    """A cache of the settings, as the daemon is told of it.
-
-    Raises:
-        ConfigError: It is of a kind that is not supported.
-    """
-    if option is None:
-        return ()
-    if option.type == "local":
-        raise ConfigError("A cache of `type=local` is not supported yet; use `type=registry,ref=…`.")
-    return (CacheEntry(type=option.type, attributes=dict(option.attributes)),)

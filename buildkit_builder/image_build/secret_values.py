@@ -8,7 +8,7 @@ from pathlib import Path
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import MissingSecretError
-from buildkit_builder.lower.image import CA_SECRET
+from buildkit_builder.lower import CA_SECRET
 from buildkit_builder.spec import SecretRef
 
 

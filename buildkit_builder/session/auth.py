@@ -7,9 +7,9 @@ Only registries with plain HTTP authentication make it ask for the password itse
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +18,7 @@ from grpc import StatusCode
 
 from buildkit_builder.errors import RegistryError
 from buildkit_builder.session.docker_config import Credentials, DockerConfig
+from buildkit_builder.session.registries import Registries
 from buildkit_builder.session.server import Call, Handler, RpcError, Server, unary
 from buildkit_builder.session.tokens import Challenge, fetch_token
 from buildkit_builder.wire import services
@@ -33,20 +34,22 @@ from buildkit_builder.wire.auth_pb2 import (
 )
 
 _SEED_BYTES = 16
+_REFUSED_SECONDS = 30.0
 
 
 class Auth:
-    """The session's service that answers for registries.
+    """The session's service that answers for the registries of a build.
 
     Credentials are looked up anew for each question, so that a helper's short-lived ones are never stale.
 
     Args:
         docker_config: Where the credentials are.
-        allowed_hosts: Tells whether the build has to do with a registry; others are answered as if there were no
-            credentials. By default all are.
+        registries: Whose credentials the daemon may have. Others are answered as if there were none, and are not
+            spoken to. `solve.build` adds those that the build names.
         ca_bundle: The certificates to trust when fetching tokens; without it the system's.
 
     Attributes:
+        registries: As given.
         errors: What went wrong, in order. The daemon repeats the messages; whether a build can do without, only it
             knows.
     """
@@ -55,12 +58,14 @@ class Auth:
         self,
         docker_config: DockerConfig,
         *,
-        allowed_hosts: Callable[[str], bool] | None = None,
+        registries: Registries | None = None,
         ca_bundle: Path | None = None,
     ) -> None:
         self.errors: list[RegistryError] = []
+        self.registries = registries if registries is not None else Registries()
+        self._refused: dict[str, RegistryError] = {}
+        self._was_refused = asyncio.Event()
         self._docker_config = docker_config
-        self._allowed_hosts = allowed_hosts
         self._ca_bundle = ca_bundle
 
     def register(self, server: Server) -> tuple[str, ...]:
@@ -75,19 +80,36 @@ class Auth:
             server.add(path, handler)
         return tuple(handlers)
 
+    async def wait_refused(self) -> RegistryError:
+        """Waits until a push has no token, and the daemon has not ended it for that.
+
+        containerd's pusher waits forever where it is refused a token for the second attempt of an upload (seen with
+        Docker Engine 28.5; its `core/remotes/docker/pusher.go` writes into a pipe that nobody reads).
+        """
+        while True:
+            await self._was_refused.wait()
+            self._was_refused.clear()
+            await asyncio.sleep(_REFUSED_SECONDS)
+            for error in self._refused.values():
+                return error
+
     async def _lookup(self, host: str, call: Call) -> Credentials:
-        if self._allowed_hosts is not None and not self._allowed_hosts(host):
-            return Credentials()
+        if not self.registries.allow(host):
+            # To these the daemon goes by itself, without credentials (protocol: buildkit `session/auth/auth.go`).
+            raise RpcError(StatusCode.UNAVAILABLE, f"The build names no image of {host}.")
         try:
             return await call.in_thread(self._docker_config.lookup, host)
         except RegistryError as error:
             raise self._noted(error) from error
 
     def _noted(self, error: RegistryError) -> RpcError:
-        self.errors.append(error)
+        if str(error) not in map(str, self.errors):
+            self.errors.append(error)
         return RpcError(StatusCode.UNAUTHENTICATED, str(error))
 
     async def _credentials(self, request: CredentialsRequest, call: Call) -> CredentialsResponse:
+        if not self.registries.allow(request.Host):
+            return CredentialsResponse()
         credentials = await self._lookup(request.Host, call)
         if credentials.identity_token:
             return CredentialsResponse(Secret=credentials.identity_token)
@@ -107,7 +129,11 @@ class Auth:
                 lambda: fetch_token(challenge, credentials, ca_bundle=self._ca_bundle),
             )
         except RegistryError as error:
+            if any("push" in scope.rpartition(":")[2] for scope in challenge.scopes):
+                self._refused[request.Host] = error
+                self._was_refused.set()
             raise self._noted(error) from error
+        self._refused.pop(request.Host, None)
         return FetchTokenResponse(Token=token.value, ExpiresIn=token.expires_in, IssuedAt=token.issued_at)
 
     async def _authority(self, request: GetTokenAuthorityRequest, call: Call) -> GetTokenAuthorityResponse:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
 from buildkit_builder.errors import BuildKitError
+from buildkit_builder.session.pieces import Pieces
 from buildkit_builder.session.server import Call, Handler, RpcError, Server, unary
 from buildkit_builder.wire import content_pb2, services
 
@@ -58,10 +59,12 @@ class ContentStores:
     Args:
         stores: Id to the folder of the layout. The ids are fixed by their use: `local:DIR` for a local cache with `src`
             or `dest` DIR, `oci:NAME` for an `oci-layout://NAME` source, `export` for an untarred oci export.
+        read_only: Ids of those that nothing may be written to, or removed from.
     """
 
-    def __init__(self, stores: Mapping[str, Path]) -> None:
+    def __init__(self, stores: Mapping[str, Path], *, read_only: Collection[str] = ()) -> None:
         self._stores = dict(stores)
+        self._read_only = frozenset(read_only)
         self._ingests: dict[tuple[str, str], _Ingest] = {}
 
     def register(self, server: Server) -> tuple[str, ...]:
@@ -90,6 +93,12 @@ class ContentStores:
             raise RpcError(StatusCode.NOT_FOUND, f"There is no content store {name!r} in this build.")
         return name, self._stores[name]
 
+    def _writable(self, call: Call) -> tuple[str, Path]:
+        name, root = self._store(call)
+        if name in self._read_only:
+            raise RpcError(StatusCode.PERMISSION_DENIED, f"The content store {name!r} is there to be read.")
+        return name, root
+
     def _blob(self, call: Call, digest: str) -> Path:
         path = _blob_path(self._store(call)[1], digest)
         if not path.is_file():
@@ -113,6 +122,7 @@ class ContentStores:
             await call.write(response.SerializeToString())
 
     async def _delete(self, request: content_pb2.DeleteContentRequest, call: Call) -> Empty:
+        self._writable(call)
         self._blob(call, request.digest).unlink()
         return Empty()
 
@@ -123,12 +133,13 @@ class ContentStores:
         if not 0 <= request.offset <= size:
             raise RpcError(StatusCode.OUT_OF_RANGE, f"{request.offset} is not an offset in {request.digest}.")
         end = min(size, request.offset + request.size) if request.size > 0 else size
-        chunks = _chunks(path, request.offset, end)
         offset = request.offset
-        while chunk := await call.in_thread(next, chunks, b""):
-            response = content_pb2.ReadContentResponse(offset=offset, data=chunk)
-            await call.write(response.SerializeToString())
-            offset += len(chunk)
+        with contextlib.closing(Pieces(_chunks(path, offset, end))) as chunks:
+            while taken := await call.in_thread(chunks.take, 1):
+                (chunk,) = taken
+                response = content_pb2.ReadContentResponse(offset=offset, data=chunk)
+                await call.write(response.SerializeToString())
+                offset += len(chunk)
 
     async def _status(self, request: content_pb2.StatusRequest, call: Call) -> content_pb2.StatusResponse:
         return content_pb2.StatusResponse(status=self._ingest(call, request.ref).status())
@@ -158,7 +169,7 @@ class ContentStores:
             ingest.path.unlink()
 
     async def _write(self, call: Call) -> None:
-        store, root = self._store(call)
+        store, root = self._writable(call)
         ingest: _Ingest | None = None
         try:
             while (message := await call.read()) is not None:
@@ -254,7 +265,7 @@ def _info_of(path: Path) -> content_pb2.Info:
     return content_pb2.Info(digest=f"sha256:{path.name}", size=status.st_size, created_at=changed, updated_at=changed)
 
 
-def _chunks(path: Path, offset: int, end: int) -> Iterator[bytes]:
+def _chunks(path: Path, offset: int, end: int) -> Generator[bytes, None, None]:
     with path.open("rb") as file:
         file.seek(offset)
         while offset < end:

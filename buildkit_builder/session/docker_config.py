@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit_builder.errors import ConfigError, CredentialsError
+from buildkit_builder.session.registries import HUB_HOSTS
 
 _HELPER_SECONDS = 60.0
 _SAID_LIMIT = 300  # characters of a helper's complaint that are repeated
@@ -22,7 +23,6 @@ _VARIABLE = "DOCKER_AUTH_CONFIG"
 _TOKEN_USER = "<token>"  # a helper's way to say that the secret is an identity token
 _NOT_FOUND = "credentials not found in native keychain"
 _HUB_KEY = "https://index.docker.io/v1/"
-_HUB_HOSTS = ("registry-1.docker.io", "index.docker.io", "docker.io")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ def _of_helper(output: str, program: str, key: str) -> Credentials:
 
 def _keys(host: str) -> tuple[str, ...]:
     """Names under which a registry may stand in the config, the usual one first."""
-    return (_HUB_KEY, *_HUB_HOSTS) if host in _HUB_HOSTS else (host,)
+    return (_HUB_KEY, *HUB_HOSTS) if host in HUB_HOSTS else (host,)
 
 
 def _of_host(auths: Mapping[str, Credentials], host: str) -> Credentials | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from grpc import StatusCode
 from buildkit_builder.errors import BuildKitError, SourceChangedError, SourceError
 from buildkit_builder.session.follow import follow_links
 from buildkit_builder.session.patterns import PatternError
+from buildkit_builder.session.pieces import Pieces
 from buildkit_builder.session.server import Call, RpcError, Server
 from buildkit_builder.session.walk import (
     MODE_DEVICE,
@@ -40,6 +43,8 @@ _CHUNK = 256 << 10  # bytes of content in one packet; daemons accept messages of
 _READ_BATCH = 1 << 20  # bytes that one thread hop reads
 _REQUEST_BATCH = 64  # files that one reader takes on at once
 _READERS = 3
+_PATTERNS_LIMIT = 10_000
+_PATTERN_LIMIT = 4096  # characters, as a path has at most
 _END_OF_LISTING = b""  # a STAT packet without a stat is a message of no bytes
 
 
@@ -123,10 +128,21 @@ class FileSync:
 
     Args:
         directories: What may be read; any other name is refused with NOT_FOUND.
+
+    Attributes:
+        begun: The names of those that the daemon has begun to read.
+        errors: Why files could not be sent, in order.
     """
 
     def __init__(self, directories: Iterable[LocalDirectory]) -> None:
-        self._directories = {directory.name: directory for directory in directories}
+        self.begun: set[str] = set()
+        self.errors: list[BuildKitError] = []
+        self._directories: dict[str, LocalDirectory] = {}
+        self.add(directories)
+
+    def add(self, directories: Iterable[LocalDirectory]) -> None:
+        """Lets the daemon read these as well."""
+        self._directories.update({directory.name: directory for directory in directories})
 
     def register(self, server: Server) -> tuple[str, ...]:
         """Adds `FileSync/DiffCopy`."""
@@ -138,25 +154,32 @@ class FileSync:
         directory = self._directories.get(name)
         if directory is None:
             raise RpcError(StatusCode.NOT_FOUND, f"There is no local directory {name!r} in this build.")
+        self.begun.add(name)
         try:
-            entries = directory.entries(
+            entries = partial(
+                directory.entries,
                 include=_patterns(call, "include-patterns"),
                 exclude=_patterns(call, "exclude-patterns"),
                 follow=_patterns(call, "followpaths"),
             )
-            await _Sender(call, entries).run()
+            await _Sender(call, await call.in_thread(entries)).run()
         except PatternError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"In the local directory {name!r}, {error}.") from error
         except BuildKitError as error:
+            if str(error) not in map(str, self.errors):
+                self.errors.append(error)
             await call.write(Packet(type=Packet.PACKET_ERR, data=str(error).encode()).SerializeToString())
             raise
 
 
 def _patterns(call: Call, key: str) -> list[str]:
-    values = call.metadata.get(key, ())
+    values = list(call.metadata.get(key, ()))
     if f"{key}-encoded" in call.metadata:
-        return [unquote_plus(value) for value in values]
-    return list(values)
+        values = [unquote_plus(value) for value in values]
+    # Each is tried on every file, so that more of them would keep this machine busy for as long as the daemon likes.
+    if len(values) > _PATTERNS_LIMIT or any(len(value) > _PATTERN_LIMIT or "\0" in value for value in values):
+        raise RpcError(StatusCode.INVALID_ARGUMENT, f"The {key} are too many, or not what a path can be.")
+    return values
 
 
 class _Content(NamedTuple):
@@ -173,9 +196,9 @@ class _Sender:
     def __init__(self, call: Call, entries: Iterator[Entry]) -> None:
         self._call = call
         self._entries = entries
-        self._contents: dict[int, _Content | None] = {}
+        self._contents: dict[int, _Content | None] = {}  # of the files that were not asked for yet
         self._listed = 0
-        self._requests: asyncio.Queue[int] = asyncio.Queue()
+        self._requests: asyncio.Queue[tuple[int, _Content | None]] = asyncio.Queue()
 
     async def run(self) -> None:
         """Sends until the daemon says that it has all it wants."""
@@ -215,7 +238,8 @@ class _Sender:
                 if packet.type == Packet.PACKET_REQ:
                     if packet.ID not in self._contents:
                         raise RpcError(StatusCode.INVALID_ARGUMENT, f"Entry {packet.ID} has no content to send.")
-                    self._requests.put_nowait(packet.ID)
+                    # Once, so that no daemon can ask without end.
+                    self._requests.put_nowait((packet.ID, self._contents.pop(packet.ID)))
                 elif packet.type == Packet.PACKET_FIN:
                     return
                 elif packet.type == Packet.PACKET_ERR:
@@ -224,20 +248,21 @@ class _Sender:
 
     async def _read(self) -> None:
         while True:
-            numbers = [await self._requests.get()]
-            while len(numbers) < _REQUEST_BATCH and not self._requests.empty():
-                numbers.append(self._requests.get_nowait())
-            packets = self._data(numbers)
-            while batch := await self._call.in_thread(_take, packets):
-                await self._call.write(*batch)
+            requests = [await self._requests.get()]
+            while len(requests) < _REQUEST_BATCH and not self._requests.empty():
+                requests.append(self._requests.get_nowait())
+            with closing(Pieces(_data(requests))) as packets:
+                while batch := await self._call.in_thread(packets.take, _READ_BATCH):
+                    await self._call.write(*batch)
 
-    def _data(self, numbers: list[int]) -> Iterator[bytes]:
-        for number in numbers:
-            content = self._contents[number]
-            if content is not None:
-                for chunk in _chunks(content):
+
+def _data(requests: list[tuple[int, _Content | None]]) -> Generator[bytes, None, None]:
+    for number, content in requests:
+        if content is not None:
+            with closing(_chunks(content)) as chunks:
+                for chunk in chunks:
                     yield Packet(type=Packet.PACKET_DATA, ID=number, data=chunk).SerializeToString()
-            yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
+        yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
 
 
 def _stat(entry: Entry) -> Stat:
@@ -249,18 +274,7 @@ def _stat(entry: Entry) -> Stat:
     return stat
 
 
-def _take(packets: Iterator[bytes]) -> list[bytes]:
-    batch: list[bytes] = []
-    size = 0
-    for packet in packets:
-        batch.append(packet)
-        size += len(packet)
-        if size >= _READ_BATCH:
-            break
-    return batch
-
-
-def _chunks(content: _Content) -> Iterator[bytes]:
+def _chunks(content: _Content) -> Generator[bytes, None, None]:
     """Reads a file that must be, from the first byte to the last, what was listed."""
     try:
         # A file swapped for a link or a pipe since it was listed must neither be followed nor waited for.

@@ -26,30 +26,31 @@ def follow_links(root: str, paths: Iterable[str]) -> list[str] | None:
         The patterns, or `None` when a path leads to the root itself, which then is wanted whole.
     """
     found: set[str] = set()
-    for path in paths:
-        _follow(root, path, found)
+    pending = list(paths)
+    while pending:
+        pending += _follow(root, pending.pop(), found)
     if "." in found:
         return None
     return sorted(found)
 
 
-def _follow(root: str, path: str, found: set[str]) -> None:
+def _follow(root: str, path: str, found: set[str]) -> list[str]:
+    """Walks a path to its first link or its end; returns the paths to go on with."""
     current = "."
     rest = path
     while True:
         name, _, rest = rest.partition("/")
-        current = posixpath.normpath(posixpath.join(current, name))
+        # As seen from a root of `/`, `..` cannot leave it.
+        current = posixpath.normpath(posixpath.join("/", current, name)).lstrip("/") or "."
         targets = list(_targets(root, current))
         if targets:
             if current in found:
-                return
+                return []
             found.add(current)
-            for target in targets:
-                _follow(root, posixpath.join(target, rest), found)
-            return
+            return [posixpath.join(target, rest) for target in targets]
         if not rest:
             found.add(current)
-            return
+            return []
 
 
 def _targets(root: str, path: str) -> Iterator[str]:
@@ -76,5 +77,4 @@ def _target(root: str, path: str) -> str | None:
         link = os.readlink(os.path.join(root, path))
     except OSError:
         return None  # not a link, or not there
-    # As seen from a root of `/`, `..` cannot leave it.
     return posixpath.normpath(posixpath.join("/", posixpath.dirname(path), link)).lstrip("/")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from functools import cache
 
 Header = tuple[bytes, bytes]
 
@@ -43,6 +44,7 @@ _CODE_LENGTHS = bytes.fromhex(
 )
 
 
+@cache
 def _huffman_codes() -> dict[int, int]:
     """Maps each code, with a 1 set before its first bit, to its symbol."""
     codes: dict[int, int] = {}
@@ -68,7 +70,6 @@ class Decoder:
 
     def __init__(self, max_list_size: int = 16 << 20) -> None:
         self.max_list_size = max_list_size
-        self._codes = _huffman_codes()
         self._table: deque[Header] = deque()
         self._table_size = 0
         self._table_limit = _TABLE_SIZE
@@ -152,25 +153,38 @@ class Decoder:
         if end > len(block):
             raise HpackError("a header block ends in the middle of a string")
         raw = block[position:end]
-        return (self._huffman(raw) if coded else raw), end
+        return (_huffman(raw) if coded else raw), end
 
-    def _huffman(self, raw: bytes) -> bytes:
-        codes = self._codes
-        decoded = bytearray()
-        code = 1
-        for byte in raw:
-            for shift in (7, 6, 5, 4, 3, 2, 1, 0):
-                code = code << 1 | (byte >> shift & 1)
-                symbol = codes.get(code)
-                if symbol is not None:
-                    if symbol == _END_OF_STRING:
-                        raise HpackError("a string holds the end-of-string symbol")
-                    decoded.append(symbol)
-                    code = 1
-        # What remains must be fewer than 8 bits, all ones (RFC 7541 §5.2); with the leading 1 that is 2^n - 1.
-        if code > 0xFF or code & (code + 1):
-            raise HpackError("a string is badly padded")
-        return bytes(decoded)
+
+def _huffman(raw: bytes) -> bytes:
+    decoded = bytearray()
+    code = 1
+    for byte in raw:
+        code, symbols = _huffman_step(code, byte)
+        decoded += symbols
+    # What remains must be fewer than 8 bits, all ones (RFC 7541 §5.2); with the leading 1 that is 2^n - 1.
+    if code > 0xFF or code & (code + 1):
+        raise HpackError("a string is badly padded")
+    return bytes(decoded)
+
+
+@cache
+def _huffman_step(code: int, byte: int) -> tuple[int, bytes]:
+    """Goes on from the beginning of a code by 8 bits; returns where that leads, and the symbols on the way.
+
+    Remembered for each beginning there is: bit by bit, a peer's megabytes would hold everything else up for long.
+    """
+    codes = _huffman_codes()
+    symbols = bytearray()
+    for shift in (7, 6, 5, 4, 3, 2, 1, 0):
+        code = code << 1 | (byte >> shift & 1)
+        symbol = codes.get(code)
+        if symbol is not None:
+            if symbol == _END_OF_STRING:
+                raise HpackError("a string holds the end-of-string symbol")
+            symbols.append(symbol)
+            code = 1
+    return code, bytes(symbols)
 
 
 def encode(headers: Iterable[Header]) -> bytes:

@@ -14,20 +14,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from buildkit_builder.session import hpack
+from buildkit_builder.session.stream import STREAM_WINDOW, ConnectionClosedError, Inflow, ProtocolError, Stream
 
 _log = logging.getLogger(__name__)
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_NO_ERROR = 0
-_INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 4, 5  # identifiers of settings
+_NO_ERROR, _REFUSED_STREAM = 0, 7
+_MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 3, 4, 5  # identifiers of settings
 
 _DEFAULT_WINDOW = 65_535
 _DEFAULT_FRAME = 16_384
-_STREAM_WINDOW = 1 << 20  # what a peer may send on a stream before we have read it
+_LARGEST_WINDOW = (1 << 31) - 1
+_LARGEST_FRAME = (1 << 24) - 1
 _CONNECTION_WINDOW = 8 << 20
 _OUTPUT_LIMIT = 512 << 10  # writers wait while this much is not yet sent
+# What a peer may make us hold, whatever it does.
+_STREAMS_LIMIT = 1000
+_UNREAD_LIMIT = 32 << 20  # bytes of all streams together, beyond which the peer gets no credit
+_UNSENT_LIMIT = 8 << 20  # bytes of answers to a peer that asks and does not listen
 
 
 class ByteStream(Protocol):
@@ -38,84 +44,6 @@ class ByteStream(Protocol):
 
     async def send(self, data: bytes) -> None:
         """Sends bytes, waiting while the peer takes no more; never called with none, nor twice at once."""
-
-
-class ConnectionClosedError(Exception):
-    """The peer has reset the stream, or the connection has ended."""
-
-
-class ProtocolError(Exception):
-    """The peer broke the rules; the connection cannot go on."""
-
-
-class Stream:
-    """One request and its answer.
-
-    Attributes:
-        headers: The request's headers, in order.
-    """
-
-    def __init__(self, connection: Connection, number: int, headers: list[hpack.Header], window: int) -> None:
-        self.headers = headers
-        self.number = number
-        self.window = window
-        self.finished = False  # the peer sends no more
-        self.closed = False
-        self._connection = connection
-        self._received: list[bytes] = []
-        self._arrived = asyncio.Event()
-        self._owed = 0  # bytes taken by the reader for which the peer has had no credit
-
-    def feed(self, data: bytes) -> None:
-        """Takes data of the request that has arrived."""
-        self._received.append(data)
-        self._arrived.set()
-
-    def finish(self) -> None:
-        """Notes that the request is complete."""
-        self.finished = True
-        self._arrived.set()
-
-    def close(self) -> None:
-        """Notes that nothing more can be sent or will arrive."""
-        self.closed = True
-        self._arrived.set()
-
-    async def receive(self) -> bytes:
-        """Waits for data of the request.
-
-        Returns:
-            All bytes that have arrived since the last call; nothing when the peer has finished.
-
-        Raises:
-            ConnectionClosedError: The stream was reset.
-        """
-        while not self._received:
-            if self.closed:
-                raise ConnectionClosedError
-            if self.finished:
-                return b""
-            self._arrived.clear()
-            await self._arrived.wait()
-        data = self._received[0] if len(self._received) == 1 else b"".join(self._received)
-        self._received.clear()
-        self._owed += len(data)
-        if self._owed >= _STREAM_WINDOW // 4 and not self.finished:
-            self._connection.grant(self.number, self._owed)
-            self._owed = 0
-        return data
-
-    async def send(self, data: bytes) -> None:
-        """Sends data of the answer, waiting for the peer's windows and for room below.
-
-        Raises:
-            ConnectionClosedError: The stream was reset.
-        """
-        await self._connection.send_data(self, data)
-
-    def send_headers(self, headers: Sequence[hpack.Header], *, last: bool = False) -> None:
-        """Sends headers, or with `last` trailers that end the answer."""
-        self._connection.send_headers(self, headers, last=last)
 
 
 class Connection:
@@ -137,7 +65,9 @@ class Connection:
         self._peer_stream_window = _DEFAULT_WINDOW
         self._peer_frame = _DEFAULT_FRAME
         self._window_opened = asyncio.Event()
-        self._owed = 0
+        self._inflow = Inflow(_CONNECTION_WINDOW)
+        self._unread = 0  # bytes of all streams
+        self._withheld = 0  # bytes that came and were not settled, because too many were not read
         self._output: list[bytes | memoryview] = []
         self._output_size = 0
         self._output_ready = asyncio.Event()
@@ -159,8 +89,9 @@ class Connection:
 
         On return no task of the connection is left.
         """
-        self._put_frame(_SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, _STREAM_WINDOW))
-        self.grant(0, _CONNECTION_WINDOW - _DEFAULT_WINDOW)
+        settings = ((_MAX_CONCURRENT_STREAMS, _STREAMS_LIMIT), (_INITIAL_WINDOW_SIZE, STREAM_WINDOW))
+        self._put_frame(_SETTINGS, 0, 0, b"".join(struct.pack(">HI", *setting) for setting in settings))
+        self._grant(0, _CONNECTION_WINDOW - _DEFAULT_WINDOW)
         writer = asyncio.ensure_future(self._write())
         reader = asyncio.ensure_future(self._read())
         try:
@@ -217,9 +148,23 @@ class Connection:
                 self._put_frame(_RST_STREAM, 0, stream.number, struct.pack(">I", _NO_ERROR))
             self._forget(stream.number)
 
-    def grant(self, number: int, size: int) -> None:
-        """Lets the peer send `size` more bytes on a stream, or with number 0 on the connection."""
-        if not self._closed:
+    def settle(self, stream: Stream, size: int) -> None:
+        """Lets the peer send as much again as was read of a stream."""
+        self._unread -= size
+        self._settle_connection(0)
+        if not stream.finished:
+            self._grant(stream.number, stream.inflow.settle(size))
+
+    def _settle_connection(self, size: int) -> None:
+        # At once, and not when it is read: what one stream may hold is bounded by its own window. But the streams of
+        # a peer that opens many and has none of them read would add up.
+        self._withheld += size
+        if self._unread <= _UNREAD_LIMIT:
+            self._grant(0, self._inflow.settle(self._withheld))
+            self._withheld = 0
+
+    def _grant(self, number: int, size: int) -> None:
+        if size and not self._closed:
             self._put_frame(_WINDOW_UPDATE, 0, number, struct.pack(">I", size))
 
     def _put_frame(self, kind: int, flags: int, number: int, payload: bytes | memoryview) -> None:
@@ -272,6 +217,8 @@ class Connection:
             handler(flags, number, payload)
         except (struct.error, IndexError, hpack.HpackError) as error:
             raise ProtocolError(f"a frame of type {kind} is malformed: {error}") from error
+        if self._output_size > _UNSENT_LIMIT:
+            raise ProtocolError("the peer asks for more than it takes")
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         block = _unpadded(flags, payload)
@@ -290,23 +237,25 @@ class Connection:
             self._put_frame(_PING, _ACK, 0, payload)
 
     def _on_data(self, flags: int, number: int, payload: bytes) -> None:
-        # Credit for the connection is given at once: what one stream may hold is bounded by its own window.
-        self._owed += len(payload)
-        if self._owed >= _CONNECTION_WINDOW // 4:
-            self.grant(0, self._owed)
-            self._owed = 0
+        self._inflow.take(len(payload))
         stream = self._streams.get(number)
         if stream is None:
             if number > self._last_number:
                 raise ProtocolError("data for a stream that was not opened")
+            self._settle_connection(len(payload))
             return
+        if stream.finished:
+            raise ProtocolError("data after the end of a request")
+        stream.inflow.take(len(payload))
         data = _unpadded(flags, payload)
         if data:
+            self._unread += len(data)
             stream.feed(data)
-        if len(payload) > len(data):
-            self.grant(number, len(payload) - len(data))
         if flags & _END_STREAM:
             stream.finish()
+        elif len(payload) > len(data):
+            self._grant(number, stream.inflow.settle(len(payload) - len(data)))
+        self._settle_connection(len(payload))
 
     def _on_header_block(self, flags: int, fragment: bytes) -> None:
         if self._header_block is None:
@@ -326,11 +275,15 @@ class Connection:
             if not number % 2:
                 raise ProtocolError("a client's stream has an even number")
             stream = self._open(number, headers)
-        if finished:
+        if stream is not None and finished:
             stream.finish()
 
-    def _open(self, number: int, headers: list[hpack.Header]) -> Stream:
+    def _open(self, number: int, headers: list[hpack.Header]) -> Stream | None:
         self._last_number = number
+        # Tasks, and not streams: what a peer begins and gives up at once takes a moment to be over.
+        if len(self._tasks) >= _STREAMS_LIMIT:
+            self._put_frame(_RST_STREAM, 0, number, struct.pack(">I", _REFUSED_STREAM))
+            return None
         stream = Stream(self, number, headers, self._peer_stream_window)
         self._streams[number] = stream
         self._tasks[number] = task = asyncio.ensure_future(self._serve(stream))
@@ -345,9 +298,9 @@ class Connection:
     def _on_window_update(self, flags: int, number: int, payload: bytes) -> None:
         size = struct.unpack(">I", payload)[0] & 0x7FFF_FFFF
         if number == 0:
-            self._window += size
+            self._window = _widened(self._window, size)
         elif stream := self._streams.get(number):
-            stream.window += size
+            stream.window = _widened(stream.window, size)
         self._window_opened.set()
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
@@ -355,10 +308,14 @@ class Connection:
             return
         for identifier, value in struct.iter_unpack(">HI", payload):
             if identifier == _INITIAL_WINDOW_SIZE:
+                if value > _LARGEST_WINDOW:
+                    raise ProtocolError("a window is too large")
                 for stream in self._streams.values():
-                    stream.window += value - self._peer_stream_window
+                    stream.window = _widened(stream.window, value - self._peer_stream_window)
                 self._peer_stream_window = value
             elif identifier == _MAX_FRAME_SIZE:
+                if not _DEFAULT_FRAME <= value <= _LARGEST_FRAME:
+                    raise ProtocolError(f"frames cannot have {value} bytes")
                 self._peer_frame = min(value, _OUTPUT_LIMIT)
         self._put_frame(_SETTINGS, _ACK, 0, b"")
         self._window_opened.set()
@@ -372,8 +329,16 @@ class Connection:
     def _forget(self, number: int) -> None:
         stream = self._streams.pop(number, None)
         if stream is not None:
+            self._unread -= stream.unread
             stream.close()
+            self._settle_connection(0)
         self._window_opened.set()
+
+
+def _widened(window: int, size: int) -> int:
+    if window + size > _LARGEST_WINDOW:
+        raise ProtocolError("a window is too large")
+    return window + size
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

@@ -11,7 +11,11 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable
 
+from buildkit_builder.session.automaton import Automaton
+
 _GLOB = frozenset("*[]?^\\")
+_REPEATED = frozenset({"[^/]*", r"\[^/]*", "(?:.*/)?", ".*"})
+_QUICK_WILDCARDS = 2  # more of them could take a regex forever
 _REGEX_ESCAPES = frozenset("dDsSwWbBAafnrtv")  # after a backslash these mean the same in Go's and Python's regexes
 
 
@@ -186,12 +190,17 @@ def _compile(pattern: str) -> Callable[[str], object]:
         prefix = pattern[:-2]
         return lambda path: path.startswith(prefix)
     try:
-        return re.compile(_translate(pattern), re.ASCII).match
-    except re.error as error:
+        pieces = _translate(pattern)
+        regex = "".join(pieces)
+        compiled = re.compile(regex + r"\Z", re.ASCII)
+        if sum(piece in _REPEATED for piece in pieces) <= _QUICK_WILDCARDS:
+            return compiled.match
+        return Automaton(regex)
+    except (re.error, ValueError) as error:
         raise PatternError(f"the pattern {pattern!r} is malformed: {error}") from error
 
 
-def _translate(pattern: str) -> str:
+def _translate(pattern: str) -> list[str]:
     """Translates as upstream does, special characters inside brackets included."""
     regex: list[str] = []
     position, end = 0, len(pattern)
@@ -200,24 +209,29 @@ def _translate(pattern: str) -> str:
         position += 1
         if char == "*":
             if not pattern.startswith("*", position):
-                regex.append("[^/]*")
+                regex.append(_bracket(regex) + "^/]*")
                 continue
             position += 1
             if pattern.startswith("/", position):
                 position += 1
             regex.append("(?:.*/)?" if position < end else ".*")
         elif char == "?":
-            regex.append("[^/]")
+            regex.append(_bracket(regex) + "^/]")
         elif char == "\\":
             regex.append(_escape(pattern, pattern[position]))
             position += 1
-        elif char == "[" and regex[-1:] in (["["], ["^"]):
-            regex.append(r"\[")  # Python warns about `[[`
+        elif char == "[":
+            regex.append(_bracket(regex))
         elif char in ".+()|{}$&~":
             regex.append("\\" + char)
         else:
             regex.append(char)
-    return "".join(regex) + r"\Z"
+    return regex
+
+
+def _bracket(regex: list[str]) -> str:
+    """A bracket; where one has just been opened, it is a member of the class, and Python warns about `[[`."""
+    return r"\[" if regex[-1:] == ["["] or regex[-2:] == ["[", "^"] else "["
 
 
 def _escape(pattern: str, char: str) -> str:

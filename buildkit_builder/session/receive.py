@@ -19,6 +19,8 @@ from buildkit_builder.session import walk
 from buildkit_builder.session.server import Call, RpcError
 from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
 
+_ENTRIES_LIMIT = 2_000_000  # so that a list without end does not fill the memory
+
 _KINDS = {
     walk.MODE_NAMED_PIPE: stat.S_IFIFO,
     walk.MODE_DEVICE: stat.S_IFBLK,
@@ -99,6 +101,10 @@ class Receiver:
     def _create(self, entry: Stat) -> bool:
         """Makes an entry; returns whether its content is still to be asked for."""
         self._listed += 1
+        if self._listed > _ENTRIES_LIMIT:
+            raise BuildKitError(
+                f"The daemon sends more than {_ENTRIES_LIMIT} files. Have the result written to an archive instead."
+            )
         path = self._checked(entry)
         kind = entry.mode & walk.MODE_TYPE
         try:

@@ -15,16 +15,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.session.http2 import ByteStream, Connection, ConnectionClosedError, Stream
+from buildkit_builder.session.http2 import ByteStream, Connection
+from buildkit_builder.session.stream import ConnectionClosedError, Stream
 
 _log = logging.getLogger(__name__)
 
 _THREADS = 8
 _STUCK_SECONDS = 10  # after which a thread that hangs (a dead network mount, say) is abandoned
-_MESSAGE_LIMIT = 64 << 20  # the largest known message to us is a content write of 8 MiB
+_MESSAGE_LIMIT = 16 << 20  # the largest known message to us is a content write of 8 MiB
+_INCOMPLETE_LIMIT = 128 << 20  # bytes of messages that have begun to come, of all calls together
 _DETAILS_LIMIT = 4096  # bytes of a status message that are sent
 _PREFIX = struct.Struct(">BI")
 
@@ -61,10 +64,10 @@ class Call:
         ]
         self.path = next((value for name, value in headers if name == ":path"), "")
         self.encoding = next((value for name, value in headers if name == "grpc-encoding"), "identity")
-        metadata: dict[str, tuple[str, ...]] = {}
+        metadata: dict[str, list[str]] = {}
         for name, value in headers:
-            metadata[name] = (*metadata.get(name, ()), value)
-        self.metadata: Mapping[str, tuple[str, ...]] = metadata
+            metadata.setdefault(name, []).append(value)
+        self.metadata: Mapping[str, tuple[str, ...]] = {name: tuple(values) for name, values in metadata.items()}
         self.answered = False
         self._stream = stream
         self._server = server
@@ -118,7 +121,12 @@ class Call:
     async def _fill(self) -> bool:
         del self._buffer[: self._taken]
         self._taken = 0
-        data = await self._stream.receive()
+        # While it waits for more, the call counts with what it holds.
+        self._server.reserve(len(self._buffer))
+        try:
+            data = await self._stream.receive()
+        finally:
+            self._server.reserve(-len(self._buffer))
         if not data and self._buffer:
             raise RpcError(StatusCode.INTERNAL, "The request ends in the middle of a message.")
         self._buffer += data
@@ -176,6 +184,7 @@ class Server:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="buildkit-session")
         self._running: set[Future[Any]] = set()
         self._handlers: dict[str, Handler] = {}
+        self._incomplete = 0
 
     def add(self, path: str, handler: Handler) -> None:
         """Answers calls of a method with `handler`.
@@ -191,12 +200,22 @@ class Server:
         """Serves one connection until it ends; then the threads end too.
 
         Raises:
-            http2.ProtocolError: The peer does not speak HTTP/2.
+            stream.ProtocolError: The peer does not speak HTTP/2.
         """
         try:
             await Connection(carrier, self._serve_call).run()
         finally:
             await self._stop_threads()
+
+    def reserve(self, size: int) -> None:
+        """Counts bytes of messages that are not complete; negative when they are done with.
+
+        Raises:
+            RpcError: There are too many of them.
+        """
+        if size > 0 and self._incomplete + size > _INCOMPLETE_LIMIT:
+            raise RpcError(StatusCode.RESOURCE_EXHAUSTED, "Too many large messages come at once.")
+        self._incomplete += size
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Runs a blocking function in one of the session's threads."""
@@ -233,6 +252,8 @@ class Server:
             call.end(StatusCode.UNKNOWN, str(error))
         except ConnectionClosedError:
             pass  # nobody is left to tell
+        except DecodeError:
+            call.end(StatusCode.INVALID_ARGUMENT, f"This is no message of {call.path}.")
         except Exception as error:  # noqa: BLE001 - a bug in one service must not end the session of the others
             _log.exception("%s failed", call.path)
             call.end(StatusCode.INTERNAL, f"buildkit_builder could not answer {call.path} ({type(error).__name__}).")

@@ -12,21 +12,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from buildkit_builder.errors import BuildKitError
+from buildkit_builder.client import failures
+from buildkit_builder.errors import BuildKitError, DaemonLostError
 from buildkit_builder.session.attachable import Attachable
 from buildkit_builder.session.health import Health
-from buildkit_builder.session.http2 import ProtocolError
 from buildkit_builder.session.server import Server
+from buildkit_builder.session.stream import ProtocolError
 from buildkit_builder.session.tunnel import Tunnel
 
 _ID_HEADER = "x-docker-expose-session-uuid"
 _SHARED_KEY_HEADER = "x-docker-expose-session-sharedkey"
 _METHOD_HEADER = "x-docker-expose-session-grpc-method"
+
+# The daemon asks every five seconds whether we are well (protocol: buildkit `session/grpc.go`), so it is never silent
+# for long. A network that is cut may be: what was sent into it is lost without a word, and gRPC itself must not ask.
+_SILENCE_SECONDS = 60.0
+_CHECKS = 4  # one alone could be due because this process had been stopped for a while
+
+T = TypeVar("T")
 
 
 class SessionOpener(Protocol):
@@ -63,6 +71,7 @@ class Session:
         self._methods = [path for service in (Health(), *attachables) for path in service.register(self._server)]
         self._ended = asyncio.Event()
         self._lost: Exception | None = None
+        self._tunnel: Tunnel | None = None
 
     @property
     def failure(self) -> BuildKitError | None:
@@ -93,7 +102,7 @@ class Session:
         Args:
             control: The daemon to offer it to.
         """
-        tunnel = Tunnel(control.session(self.metadata))
+        self._tunnel = tunnel = Tunnel(control.session(self.metadata))
         serving = asyncio.ensure_future(self._serve(tunnel))
         try:
             yield self
@@ -105,6 +114,49 @@ class Session:
     async def wait_ended(self) -> None:
         """Waits until the daemon has ended the session, or the connection broke."""
         await self._ended.wait()
+
+    async def while_served(
+        self, work: Coroutine[Any, Any, T], *, doing: str, unless: Iterable[Coroutine[Any, Any, BuildKitError]] = ()
+    ) -> T:
+        """Waits for work that needs the session, as long as the daemon can be served.
+
+        Args:
+            work: Ended where it cannot.
+            doing: What that is, for the user.
+            unless: What else makes the work hopeless: each ends with the error to raise, or not at all.
+
+        Raises:
+            DaemonLostError: The daemon has gone silent, or breaks the protocol, and has not said that it has ended.
+        """
+        working = asyncio.ensure_future(work)
+        watches = [asyncio.ensure_future(watch) for watch in (self._wait_lost(doing), *unless)]
+        try:
+            await asyncio.wait((working, *watches), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise next(watch.result() for watch in watches if watch.done())
+        finally:
+            for task in (working, *watches):
+                task.cancel()
+            await asyncio.wait((working, *watches))
+
+    async def _wait_lost(self, doing: str) -> DaemonLostError:
+        # Not with `wait_for`, which on older Pythons may swallow that it is cancelled (python/cpython#81839).
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            heard, quiet = -1, 0
+            while quiet < _CHECKS:
+                await asyncio.wait((ended,), timeout=_SILENCE_SECONDS / _CHECKS)
+                if ended.done():
+                    if not isinstance(self._lost, ProtocolError):
+                        # Whoever waits for the build hears of it, if it matters to that.
+                        await asyncio.get_running_loop().create_future()
+                    return failures.lost(f"it does not keep to the protocol ({self._lost})", doing=doing)
+                received = self._tunnel.received if self._tunnel is not None else 0
+                heard, quiet = received, quiet + 1 if received == heard else 0
+            return failures.lost(f"nothing has been heard from it for {_SILENCE_SECONDS:g} s", doing=doing)
+        finally:
+            ended.cancel()
 
     async def _serve(self, tunnel: Tunnel) -> None:
         try:

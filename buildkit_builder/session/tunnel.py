@@ -21,9 +21,13 @@ class Tunnel:
 
     Args:
         call: The open call.
+
+    Attributes:
+        received: How many messages have come.
     """
 
     def __init__(self, call: SessionCall) -> None:
+        self.received = 0
         self._call = call
 
     async def receive(self) -> bytes:
@@ -32,6 +36,7 @@ class Tunnel:
             message = await self._call.read()
             if not isinstance(message, control_pb2.BytesMessage):
                 return b""  # grpc.aio.EOF
+            self.received += 1
             if message.data:
                 return bytes(message.data)
 

@@ -13,9 +13,7 @@ from buildkit_builder.errors import BaseImageError
 from buildkit_builder.identity import LABEL, Identity
 from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.request import Bridge, CacheEntry
-from buildkit_builder.solve.result import gather, images_of, imports, result_of
-
-_BASE_CONFIG_KEY = "containerimage.base.config"
+from buildkit_builder.solve.result import bases_of, gather, images_of, imports, result_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +25,7 @@ class DockerfileFrontend:
     Attributes:
         filename: The Dockerfile's name in its folder.
         options: More options of the frontend: `build-arg:…`, `target`, `label:…`.
+        text: The Dockerfile, in which the registries stand whose credentials the daemon may have.
         identity: Put into a label of the image.
         beside: Where the image is pushed; what is there for other platforms, of the same identity, stays.
     """
@@ -36,6 +35,7 @@ class DockerfileFrontend:
     prefer_local: bool = False
     cache_imports: tuple[CacheEntry, ...] = ()
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    text: str = ""
     identity: Identity | None = None
     beside: str | None = None
 
@@ -45,6 +45,7 @@ class DockerfileFrontend:
         Raises:
             BaseImageError: The base is not there for one of the platforms.
         """
+        bridge.registries.add_dockerfile(self.text, *self.options.values())
         await bridge.gateway.ping()
         result = await self._solve(bridge, "local" if self.prefer_local else "default")
         if self.prefer_local and self._strangers(result):
@@ -65,7 +66,7 @@ class DockerfileFrontend:
         }
         others = await look_up_others(bridge, self.beside, self.platforms)
         images |= await kept(bridge, others, self.identity, "")
-        return result_of(images)
+        return result_of(images, bases_of(result, self.platforms))
 
     def _labelled(self, config: bytes, platform: llb.Platform, identity: Identity) -> bytes:
         labelled = llb.ImageConfig.parse(config).with_label(LABEL, identity.label(str(platform), ""))
@@ -90,10 +91,8 @@ class DockerfileFrontend:
     def _strangers(self, result: Result) -> dict[str, str]:
         """By platform, the architecture of a base that is for another one; daemons since 0.12 say so."""
         found = {}
-        for platform in self.platforms:
-            names = (f"{_BASE_CONFIG_KEY}/{platform}", *([_BASE_CONFIG_KEY] if len(self.platforms) == 1 else ()))
-            data = next((result.metadata[name] for name in names if name in result.metadata), None)
-            architecture = llb.ImageConfig.parse(data).architecture if data else ""
+        for platform, data in bases_of(result, self.platforms).items():
+            architecture = llb.ImageConfig.parse(data).architecture
             if architecture not in ("", platform.architecture):
                 found[str(platform)] = architecture
         return found

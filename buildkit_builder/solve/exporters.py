@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from buildkit_builder import llb
 from buildkit_builder.config import Annotation
 from buildkit_builder.errors import ConfigError
 
@@ -61,16 +62,21 @@ class Push:
 
     Attributes:
         reference: `registry/name:tag`.
+        by_digest: Push what has no name but its digest, and leave the tag of the reference alone.
         insecure: Whether the registry may be spoken to over plain HTTP, or with a certificate that is not verified.
         oci_media_types: OCI rather than Docker media types; the daemon's default when `None`.
         annotations: Of the manifests, or of the index.
+        rewrite_timestamps: Whether no file of the layers that are new may be younger than the build's
+            `SOURCE_DATE_EPOCH`; those of the base stay as they are, where the result tells which they are.
     """
 
     reference: str
+    by_digest: bool = False
     insecure: bool = False
     compression: Compression = Compression()
     oci_media_types: bool | None = None
     annotations: tuple[Annotation, ...] = ()
+    rewrite_timestamps: bool = False
 
     type = "image"
 
@@ -85,12 +91,15 @@ class Push:
         Raises:
             ConfigError: They contradict each other.
         """
+        name = llb.ImageReference.parse(self.reference).repository if self.by_digest else self.reference
         return {
-            "name": self.reference,
+            "name": name,
             "push": "true",
+            **({"push-by-digest": "true"} if self.by_digest else {}),
             "store": "false",
             "unpack": "false",
             **({"registry.insecure": "true"} if self.insecure else {}),
+            **({"rewrite-timestamp": "true"} if self.rewrite_timestamps else {}),
             **_packing(self.compression, self.oci_media_types),
             **_annotations(self.annotations),
         }

@@ -27,15 +27,20 @@ async def resolve_image(
         platform: The platform it is asked for.
         mode: Whether an engine's own copy will do.
         what: What the image is to the user: "the base image".
-        optional: It may well not be there; the look-up is not shown.
+        optional: It may well not be there; the look-up is not shown, and is made anew whoever has asked before.
 
     Raises:
         BaseImageError: There is no such image, or it is not there for the platform.
         RegistryError: Its registry refused, or could not be reached.
     """
+    bridge.registries.add(reference)
     name = f"{OPTIONAL if optional else ''}look up {reference}"
-    try:
+
+    async def ask() -> ResolvedImage:
         return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=name)
+
+    try:
+        return await (ask() if optional else bridge.lookups.get((reference, platform, mode), ask))
     except grpc.aio.AioRpcError as error:
         doing = f"looking up {what} for {platform}"
         raise bridge.explain(error, doing=doing, image=reference) from error

@@ -66,10 +66,15 @@ async def kept(
         label = llb.ImageConfig.parse(found.config).labels.get(LABEL, "")
         if changes(label, identity.label(str(platform), base)):
             continue
-        pinned = llb.ImageReference.parse(found.ref).with_digest(found.digest)
-        definition = llb.marshal(llb.image(str(pinned), platform=platform, resolve_mode="pull"), platform=platform)
-        bridge.remember(definition)
-        result = await bridge.gateway.solve(definition)
-        if result.ref is not None:
-            images[platform] = (result.ref, found.config)
+        images[platform] = (await exported_again(bridge, found, platform), found.config)
     return images
+
+
+async def exported_again(bridge: Bridge, found: ResolvedImage, platform: llb.Platform) -> Ref:
+    """The files of an image that is in a registry, by its digest, so that the daemon need not fetch its layers."""
+    pinned = llb.ImageReference.parse(found.ref).with_digest(found.digest)
+    image = llb.image(str(pinned), platform=platform, resolve_mode="pull", name=f"{platform} as it is in the registry")
+    definition = llb.marshal(image, platform=platform)
+    bridge.remember(definition)
+    result = await bridge.gateway.solve(definition)
+    return result.ref or Ref()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import grpc.aio
 
-from buildkit_builder.client.gateway import Gateway
+from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.llb import Definition
+from buildkit_builder.llb import Definition, Platform
 from buildkit_builder.session.attachable import Attachable
+from buildkit_builder.session.auth import Auth
+from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.exporters import Exporter
+from buildkit_builder.solve.files import FilesSession
+from buildkit_builder.solve.once import Once
 from buildkit_builder.wire import sourcepolicy_pb2
 
 
@@ -30,7 +35,21 @@ class Bridge(Protocol):
     """What a frontend may use of the build that it runs in."""
 
     gateway: Gateway
-    session_id: str
+
+    @property
+    def session_id(self) -> str:
+        """The session that serves local sources."""
+        ...
+
+    @property
+    def lookups(self) -> Once[ResolvedImage]:
+        """Images that this build or one that runs beside it has looked up."""
+        ...
+
+    @property
+    def registries(self) -> Registries:
+        """Those whose credentials the daemon may have: to be told of every image before it is asked for."""
+        ...
 
     def remember(self, definition: Definition) -> None:
         """Keeps a graph that is about to be solved, so that a failure in it can be told in the user's words."""
@@ -53,10 +72,40 @@ class Bridge(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
-    """A cache to import from or export to: `registry` with a `ref`, and the like."""
+    """A cache to import from or export to: `registry` with a `ref`, and the like.
+
+    Attributes:
+        type: Its kind.
+        attributes: As the daemon is told them; some are credentials.
+        platform: The only platform that it is of, or `None` for all.
+    """
 
     type: str
-    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheExport:
+    """A cache to write, when the image has been exported.
+
+    Attributes:
+        entry: The cache.
+        platforms: Of the build's platforms, those whose steps go there.
+        only_if_made: Leave it as it is where this build has run no step.
+        required: Whether the build fails where it cannot be written; else that is only said.
+        folder: Of a local cache, where the daemon writes it through the session.
+        tag: What a local cache is found by in that folder.
+        reset: Remove from that folder what no tag leads to any more.
+    """
+
+    entry: CacheEntry
+    platforms: tuple[Platform, ...] = ()
+    only_if_made: bool = False
+    required: bool = False
+    folder: Path | None = None
+    tag: str = "latest"
+    reset: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +120,12 @@ class BuildRequest:
         frontend_attributes: Options that the daemon reads beside the frontend (`build-arg:SOURCE_DATE_EPOCH`, …).
         cache_imports: Where steps may be found that were run elsewhere.
         cache_exports: Where this build's steps are left for others.
+        notes: What the user is told as the build begins.
         source_policy: Rules that rewrite sources.
         entitlements: What steps may do beyond the usual: `network.host`, `security.insecure`.
         internal: Kept out of the daemon's history.
+        files: Serves the local sources in place of the build's own session, where builds share them.
+        lookups: Shared with builds that run beside this one on the same daemon, with the same credentials and mirrors.
     """
 
     title: str
@@ -82,10 +134,13 @@ class BuildRequest:
     attachables: tuple[Attachable, ...] = ()
     frontend_attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     cache_imports: tuple[CacheEntry, ...] = ()
-    cache_exports: tuple[CacheEntry, ...] = ()
+    cache_exports: tuple[CacheExport, ...] = ()
+    notes: tuple[str, ...] = ()
     source_policy: sourcepolicy_pb2.Policy | None = None
     entitlements: tuple[str, ...] = ()
     internal: bool = False
+    files: FilesSession | None = None
+    lookups: Once[ResolvedImage] = field(default_factory=Once, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +154,20 @@ class BuildResult:
 
     digest: str | None
     response: Mapping[str, str]
+
+
+def named_registries(request: BuildRequest) -> Registries:
+    """Those whose credentials the daemon may have: of what is pushed, of caches, and of mirrors."""
+    registries = next(
+        (service.registries for service in request.attachables if isinstance(service, Auth)), Registries()
+    )
+    told = [dict(request.frontend_attributes), *(exporter.attributes() for exporter in request.exporters)]
+    caches = (*request.cache_imports, *(export.entry for export in request.cache_exports))
+    told += [dict(cache.attributes) for cache in caches]
+    for attributes in told:
+        # Whatever is the name of an image is the whole of these, or stands in the others.
+        registries.add(*(attributes[key] for key in ("name", "ref") if key in attributes))
+        registries.add_text(*attributes.values())
+    if request.source_policy is not None:
+        registries.add_text(*(rule.updates.identifier for rule in request.source_policy.rules))
+    return registries

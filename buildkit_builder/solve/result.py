@@ -14,20 +14,27 @@ from buildkit_builder.solve.request import CacheEntry
 T = TypeVar("T")
 
 CONFIG_KEY = "containerimage.config"
+BASE_CONFIG_KEY = "containerimage.base.config"
 _PLATFORMS_KEY = "refs.platforms"
 
 
-def result_of(images: Mapping[llb.Platform, tuple[Ref, bytes]]) -> Result:
+def result_of(
+    images: Mapping[llb.Platform, tuple[Ref, bytes]], bases: Mapping[llb.Platform, bytes] | None = None
+) -> Result:
     """A result of one image per platform. Protocol: buildkit `exporter/containerimage/exptypes`.
 
     Args:
         images: By platform, files and config.
+        bases: By platform, the config of the base, whose layers no exporter changes then.
     """
     platforms = _platforms_metadata(tuple(images))
+    known = bases or {}
     if len(images) == 1:
-        ((ref, config),) = images.values()
-        return Result(ref=ref, metadata={CONFIG_KEY: config, **platforms})
+        ((platform, (ref, config)),) = images.items()
+        base = {BASE_CONFIG_KEY: known[platform]} if platform in known else {}
+        return Result(ref=ref, metadata={CONFIG_KEY: config, **base, **platforms})
     configs = {f"{CONFIG_KEY}/{platform}": config for platform, (_, config) in images.items()}
+    configs |= {f"{BASE_CONFIG_KEY}/{platform}": base for platform, base in known.items() if platform in images}
     return Result(refs={str(platform): ref for platform, (ref, _) in images.items()}, metadata={**configs, **platforms})
 
 
@@ -56,9 +63,31 @@ def _platforms_metadata(platforms: tuple[llb.Platform, ...]) -> dict[str, bytes]
     return {_PLATFORMS_KEY: json.dumps({"Platforms": entries}).encode()}
 
 
-def imports(entries: tuple[CacheEntry, ...]) -> list[tuple[str, Mapping[str, str]]]:
-    """Caches in the form that the gateway takes."""
-    return [(entry.type, entry.attributes) for entry in entries]
+def imports(
+    entries: tuple[CacheEntry, ...], platform: llb.Platform | None = None
+) -> list[tuple[str, Mapping[str, str]]]:
+    """Caches in the form that the gateway takes.
+
+    Args:
+        entries: The caches.
+        platform: Leaves out those that are of another.
+    """
+    return [
+        (entry.type, entry.attributes)
+        for entry in entries
+        if platform is None or entry.platform is None or entry.platform == platform
+    ]
+
+
+def bases_of(result: Result, platforms: tuple[llb.Platform, ...]) -> dict[llb.Platform, bytes]:
+    """By platform, the config of the base, of what a frontend of the daemon gave; those since 0.12 say it."""
+    found = {}
+    for platform in platforms:
+        names = (f"{BASE_CONFIG_KEY}/{platform}", *([BASE_CONFIG_KEY] if len(platforms) == 1 else ()))
+        config = next((result.metadata[name] for name in names if name in result.metadata), None)
+        if config is not None:
+            found[platform] = config
+    return found
 
 
 async def gather(*coroutines: Coroutine[Any, Any, T]) -> list[T]:

@@ -20,21 +20,30 @@ import grpc
 from buildkit_builder.client import failures
 from buildkit_builder.client.connection import Connection
 from buildkit_builder.client.control import Control
-from buildkit_builder.client.gateway import Gateway
-from buildkit_builder.errors import BuildKitError, SolveError
+from buildkit_builder.client.gateway import Gateway, ResolvedImage
+from buildkit_builder.errors import BuildKitError, CredentialsError, DaemonLostError, SolveError
 from buildkit_builder.llb import Definition
 from buildkit_builder.progress.display import Display
 from buildkit_builder.progress.trace import Trace
+from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.session import Session
+from buildkit_builder.solve.cache_export import INLINE, CacheWriters
+from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
 from buildkit_builder.solve.exporters import Exporter
-from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry
+from buildkit_builder.solve.once import Once
+from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry, named_registries
 from buildkit_builder.wire import control_pb2
 
 _PAINT_SECONDS = 0.1
 # How long the daemon may take to end a solve whose frontend has failed, and to send the last of its status.
 _GRACE_SECONDS = 5.0
 _REFUSED_SECONDS = 0.5
+# How options of a build begin that daemons read themselves, and what daemons that do are capable of.
+_READ_BY_DAEMON = {
+    "attest:": ("exporter.image.attestations", "attest how an image was made"),
+    "build-arg:SOURCE_DATE_EPOCH": ("exporter.sourcedateepoch", "set the time of an image"),
+}
 
 
 async def build(
@@ -80,17 +89,29 @@ class _Build:
     returning: bool = False
     returned: bool = False
     heard: bool = False
+    news: CacheNews = field(default_factory=CacheNews)
+
+    def __post_init__(self) -> None:
+        self.registries = named_registries(self.request)
 
     async def run(self) -> BuildResult:
         control = Control(self.connection.channel)
         self.gateway = Gateway(self.connection.channel, self.ref)
         delivery = Delivery(self.request.exporters)
+        for note in self.request.notes:
+            self.display.log(note)
         try:
             session = Session((*self.request.attachables, *delivery.attachables))
             try:
-                async with session.open(control), self._watched(control):
-                    self.session_id = session.id
-                    response = await self._solved(control)
+                async with session.open(control), self._writing_caches(control, session.id):
+                    self.own_session_id = session.id
+                    async with self._watched(control):
+                        refused = [auth.wait_refused() for auth in self.request.attachables if isinstance(auth, Auth)]
+                        solving = self._solved(control)
+                        response = await session.while_served(solving, doing=self._doing, unless=refused)
+                    # By now the status has been heard to its end, so that it is known what was built.
+                    writing = self.caches.write(self.trace, self.display, self.redact)
+                    await session.while_served(writing, doing=self._doing)
             except grpc.aio.AioRpcError as error:
                 # Told only now that the status has been heard to its end: a step's last words are part of it.
                 raise session.failure or self._translated(error) from error
@@ -103,6 +124,16 @@ class _Build:
             delivery.discard()
         return BuildResult(digest=response.get("containerimage.digest"), response=response)
 
+    @property
+    def session_id(self) -> str:
+        """The session that serves local sources."""
+        return self.request.files.id if self.request.files is not None else self.own_session_id
+
+    @property
+    def lookups(self) -> Once[ResolvedImage]:
+        """Images that this build or one that runs beside it has looked up."""
+        return self.request.lookups
+
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
@@ -110,6 +141,20 @@ class _Build:
     def aside(self, work: Coroutine[Any, Any, None]) -> None:
         """Lets something go on beside the frontend, at most until the build is over."""
         self.beside.append(asyncio.ensure_future(work))
+
+    @property
+    def _doing(self) -> str:
+        return f"building {self.request.title}"
+
+    @contextlib.asynccontextmanager
+    async def _writing_caches(self, control: Control, session: str) -> AsyncIterator[None]:
+        """Has caches ready to be written, as long as the body runs."""
+        self.caches = CacheWriters(control, lambda ref: Gateway(self.connection.channel, ref), session, self.request)
+        self.caches.open()
+        try:
+            yield
+        finally:
+            await self.caches.close()
 
     # --- the solve and its frontend ---
 
@@ -150,11 +195,14 @@ class _Build:
         except BaseException as error:
             await self._return_error(failures.status_for(self.redact(str(error))))
             raise
+        await self.caches.take(result, self.gateway)
         self.returning = True
         await self.gateway.return_result(result)
         self.returned = True
 
     async def _return_error(self, status: bytes) -> None:
+        # As long as the caches hold the graph, the daemon does not end the build's status.
+        await self.caches.close()
         self.returning = True
         # Where this fails the build is over already, and `Control.Solve` says why.
         with contextlib.suppress(grpc.aio.AioRpcError):
@@ -172,6 +220,12 @@ class _Build:
             **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
             **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
             **({"source.policy": "use registry mirrors"} if request.source_policy is not None else {}),
+            **{
+                capability: purpose
+                for key in request.frontend_attributes
+                for prefix, (capability, purpose) in _READ_BY_DAEMON.items()
+                if key.startswith(prefix)
+            },
         }
         if purposes:
             pong = await self.gateway.ping()
@@ -187,13 +241,14 @@ class _Build:
         request = self.request
         message = control_pb2.SolveRequest(
             Ref=self.ref,
-            Session=self.session_id,
+            Session=self.own_session_id,
             FrontendAttrs=dict(request.frontend_attributes),
             Entitlements=request.entitlements,
             Internal=request.internal,
             Exporters=[_exporter(exporter) for exporter in request.exporters],
             Cache=control_pb2.CacheOptions(
-                Exports=[_cache_entry(entry) for entry in request.cache_exports],
+                # Only this one is a part of the image; the others are written when that is done.
+                Exports=[_cache_entry(export.entry) for export in request.cache_exports if export.entry.type == INLINE],
                 Imports=[_cache_entry(entry) for entry in request.cache_imports],
             ),
         )
@@ -215,7 +270,7 @@ class _Build:
         grace = _GRACE_SECONDS
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, DaemonLostError):
             grace = 0
             raise
         except (grpc.aio.AioRpcError, BuildKitError):
@@ -232,8 +287,11 @@ class _Build:
         with contextlib.suppress(grpc.aio.AioRpcError, BuildKitError):
             async for update in control.status(self.ref):
                 self.heard = True
-                self.trace.apply(update, time.time())
-                self.display.update(update)
+                shown = self.news.softened(update)
+                self.trace.apply(shown, time.time())
+                self.display.update(shown)
+                while self.news.lines:
+                    self.display.log(self.redact(self.news.lines.pop(0)))
 
     async def _paint(self) -> None:
         while True:
@@ -243,16 +301,27 @@ class _Build:
     # --- failures ---
 
     def _translated(self, error: grpc.aio.AioRpcError) -> BuildKitError:
-        return self.explain(error, doing=f"building {self.request.title}")
+        return self.explain(error, doing=self._doing)
 
     def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
         """What a failed call means to the user; where the daemon only repeats an error of the session, that error."""
         said = error.details() or ""
-        for service in self.request.attachables:
+        for service in (*self.request.attachables, self.request.files):
             for own in getattr(service, "errors", ()):
                 if str(own) in said:
                     return own if isinstance(own, BuildKitError) else BuildKitError(str(own))
-        return failures.translate(error, describe=self._describe, doing=doing, image=image, redact=self.redact)
+        logs = [line for vertex in self.trace.failures[:3] for line in self.trace.log_tail(vertex.key, 50)]
+        meant = failures.translate(
+            error, describe=self._describe, doing=doing, image=image, redact=self.redact, logs=logs
+        )
+        if isinstance(meant, DaemonLostError) and self.connection.failure is not None:
+            return failures.lost(str(self.connection.failure), doing=doing)
+        if isinstance(meant, CredentialsError) and (hosts := self.registries.withheld):
+            return CredentialsError(
+                f"{meant} It was given no credentials for {', '.join(hosts[:3])}, of which the build names no image; "
+                "where it is to have them, as for a mirror of its own, name them in `image.buildkit.credentials_for`."
+            )
+        return meant
 
     def _describe(self, digest: str) -> failures.VertexDescription | None:
         for definition in self.definitions:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from buildkit_builder.errors import CredentialsError
 from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.docker_config import Credentials, DockerConfig
+from buildkit_builder.session.registries import Registries
 from buildkit_builder.session.session import Session
 from buildkit_builder.wire import services
 from buildkit_builder.wire.auth_pb2 import (
@@ -33,6 +34,11 @@ CONFIG = DockerConfig(
 )
 
 
+def auth_of(config: DockerConfig = CONFIG, *hosts: str) -> Auth:
+    """Serves some registries; all of them where none is named."""
+    return Auth(config, registries=Registries(hosts or ("*",)))
+
+
 async def ask(auth: Auth, path: str, request: Any, response: Any) -> Any:
     async with attach(Session([auth])) as daemon:
         return await daemon.unary(path, request, response)
@@ -45,35 +51,39 @@ async def credentials(auth: Auth, host: str) -> tuple[str, str]:
 
 async def public_key(config: DockerConfig, host: str, salt: bytes) -> bytes:
     request = GetTokenAuthorityRequest(Host=host, Salt=salt)
-    answer = await ask(Auth(config), services.AUTH_GET_TOKEN_AUTHORITY, request, GetTokenAuthorityResponse)
+    answer = await ask(auth_of(config), services.AUTH_GET_TOKEN_AUTHORITY, request, GetTokenAuthorityResponse)
     key: bytes = answer.PublicKey
     return key
 
 
 async def test_credentials() -> None:
     """Passwords come with their user, identity tokens alone, and what is not there as nothing."""
-    assert ("me", "word") == await credentials(Auth(CONFIG), "r")
-    assert ("", "refresh") == await credentials(Auth(CONFIG), "identity")
-    assert ("", "") == await credentials(Auth(CONFIG), "other")
+    assert ("me", "word") == await credentials(auth_of(), "r")
+    assert ("", "refresh") == await credentials(auth_of(), "identity")
+    assert ("", "") == await credentials(auth_of(), "other")
 
 
 async def test_only_the_builds_registries_are_answered() -> None:
-    """A registry that the build has nothing to do with is answered as if there were no credentials."""
-    auth = Auth(CONFIG, allowed_hosts=lambda host: host == "identity")
+    """Of a registry that the build has nothing to do with there are no credentials, no key, and no token."""
+    auth = auth_of(CONFIG, "identity")
 
     assert ("", "") == await credentials(auth, "r")
     assert ("", "refresh") == await credentials(auth, "identity")
-    assert (
-        await public_key(CONFIG, "other", b"s" * 32)
-        == (
-            await ask(
-                auth,
-                services.AUTH_GET_TOKEN_AUTHORITY,
-                GetTokenAuthorityRequest(Host="r", Salt=b"s" * 32),
-                GetTokenAuthorityResponse,
-            )
-        ).PublicKey
-    )
+    assert ["r"] == auth.registries.withheld
+    with token_server() as server:
+        fetch = FetchTokenRequest(Host="r", Realm=server.address)
+        for path, request, response in (
+            (services.AUTH_GET_TOKEN_AUTHORITY, GetTokenAuthorityRequest(Host="r"), GetTokenAuthorityResponse),
+            (services.AUTH_VERIFY_TOKEN_AUTHORITY, VerifyTokenAuthorityRequest(Host="r"), VerifyTokenAuthorityResponse),
+            (services.AUTH_FETCH_TOKEN, fetch, FetchTokenResponse),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="names no image of r") as caught:
+                await ask(auth, path, request, response)
+
+            # The daemon then goes there by itself, with nothing of ours.
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert [] == server.asked
+    assert [] == auth.errors
 
 
 async def test_tokens_are_fetched_here() -> None:
@@ -83,7 +93,7 @@ async def test_tokens_are_fetched_here() -> None:
             ClientID="buildkit-client", Host="r", Realm=server.address, Service="registry", Scopes=["a:pull", "b:push"]
         )
         server.extra = {"expires_in": 300}
-        answer = await ask(Auth(CONFIG), services.AUTH_FETCH_TOKEN, request, FetchTokenResponse)
+        answer = await ask(auth_of(), services.AUTH_FETCH_TOKEN, request, FetchTokenResponse)
 
         assert ("POST:me:a:pull b:push", 300) == (answer.Token, answer.ExpiresIn)
         assert answer.IssuedAt > 1_700_000_000
@@ -94,7 +104,7 @@ async def test_the_authority_proves_the_credentials() -> None:
     salt, payload = b"s" * 32, b"p" * 32
     key = await public_key(CONFIG, "r", salt)
     signed = await ask(
-        Auth(CONFIG),
+        auth_of(),
         services.AUTH_VERIFY_TOKEN_AUTHORITY,
         VerifyTokenAuthorityRequest(Host="r", Payload=payload, Salt=salt),
         VerifyTokenAuthorityResponse,
@@ -131,7 +141,7 @@ async def test_different_credentials_have_different_authorities() -> None:
 )
 async def test_missing_helpers_are_named(path: str, request_: Any, response: Any) -> None:
     """A helper that is not installed fails the question with its name, and is kept in `errors`."""
-    auth = Auth(DockerConfig(store="nowhere"))
+    auth = auth_of(DockerConfig(store="nowhere"))
     session = Session([auth])
     async with attach(session) as daemon:
         with pytest.raises(grpc.aio.AioRpcError, match="docker-credential-nowhere") as caught:
@@ -144,7 +154,7 @@ async def test_missing_helpers_are_named(path: str, request_: Any, response: Any
 
 async def test_refused_tokens_are_told() -> None:
     """What the token server said reaches the daemon, and `errors`."""
-    auth = Auth(DockerConfig(auths={"r": Credentials(username="me", password="wrong")}))
+    auth = auth_of(DockerConfig(auths={"r": Credentials(username="me", password="wrong")}))
     with token_server() as server, pytest.raises(grpc.aio.AioRpcError, match="r refused the credentials of me"):
         await ask(
             auth, services.AUTH_FETCH_TOKEN, FetchTokenRequest(Host="r", Realm=server.address), FetchTokenResponse

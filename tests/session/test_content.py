@@ -217,3 +217,17 @@ async def test_many_writers_at_once(daemon: Daemon) -> None:
     digests = await asyncio.gather(*(write(daemon, blob) for blob in blobs))
 
     assert 20 == len(set(digests))
+
+
+async def test_a_store_to_be_read(tmp_path: Path) -> None:
+    """What is only there to be read is neither written to nor removed from, and read as any other."""
+    (tmp_path / "blobs" / "sha256").mkdir(parents=True)
+    (tmp_path / "blobs" / "sha256" / DIGEST.removeprefix("sha256:")).write_bytes(BLOB)
+    async with attach(Session([ContentStores({STORE: tmp_path}, read_only=[STORE])])) as daemon:
+        info = await ask(daemon, "Info", content_pb2.InfoRequest(digest=DIGEST), content_pb2.InfoResponse)
+        removed = await refused(daemon, "Delete", content_pb2.DeleteContentRequest(digest=DIGEST))
+        written = await ending(stream(daemon, "Write"))
+
+    assert len(BLOB) == info.info.size
+    assert [grpc.StatusCode.PERMISSION_DENIED] * 2 == [removed, written]
+    assert (tmp_path / "blobs" / "sha256" / DIGEST.removeprefix("sha256:")).exists()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.session.http2 import ProtocolError
 from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.session.session import Session
+from buildkit_builder.session.stream import ProtocolError
 from buildkit_builder.wire import services
 from buildkit_builder.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from tests.session.harness import MemoryCall, attach, bridged, raw, write_tree

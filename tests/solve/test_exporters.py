@@ -34,6 +34,7 @@ PUSHED = {"name": "r.example/a:1", "push": "true", "store": "false", "unpack": "
             },
         ),
         (Push(reference="r.example/a:1", oci_media_types=False), "image", {**PUSHED, "oci-mediatypes": "false"}),
+        (Push(reference="r.example/a:1", rewrite_timestamps=True), "image", {**PUSHED, "rewrite-timestamp": "true"}),
         (LoadIntoEngine(reference="a:1"), "moby", {"name": "a:1"}),
         (OciArchive(path=PATH), "oci", {}),
         (

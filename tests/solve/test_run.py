@@ -31,7 +31,7 @@ from buildkit_builder.solve import BuildRequest, BuildResult, OciArchive, Push, 
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.solve.frontend import GraphFrontend
 from buildkit_builder.solve.policy import mirrors
-from buildkit_builder.solve.request import Bridge, CacheEntry
+from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
 from buildkit_builder.wire import control_pb2, filesync_pb2, rpcstatus_pb2, services
 from tests.fakes.buildkit import LLB_CAPS, Build, FakeBuildKit, abort, exit_message, vertex
 
@@ -167,14 +167,15 @@ async def test_everything_asked_for(bench: Bench) -> None:
 
     await bench.build(
         request(
-            cache_imports=(cache,), cache_exports=(cache, CacheEntry(type="inline")), entitlements=("network.host",),
+            cache_imports=(cache,), cache_exports=(CacheExport(entry=CacheEntry(type="inline")),),
+            entitlements=("network.host",),
             source_policy=policy, frontend_attributes={"platform": "linux/arm64"}, internal=True,
         )
     )  # fmt: skip
 
     solve = bench.solve
     assert [("registry", {"ref": "r.example/cache"})] == [(e.Type, dict(e.Attrs)) for e in solve.Cache.Imports]
-    assert ["registry", "inline"] == [entry.Type for entry in solve.Cache.Exports]
+    assert ["inline"] == [entry.Type for entry in solve.Cache.Exports]
     assert ["network.host"] == list(solve.Entitlements)
     assert policy == solve.SourcePolicy
     assert {"platform": "linux/arm64"} == dict(solve.FrontendAttrs)
@@ -198,6 +199,8 @@ async def test_wrong_exporter_is_found_before_anything_is_asked(bench: Bench) ->
             "exporter.image.annotations",
             {"exporters": (Push(reference="a", annotations=(Annotation(key="k", value="v"),)),)},
         ),
+        ("exporter.image.attestations", {"frontend_attributes": {"attest:provenance": "mode=min"}}),
+        ("exporter.sourcedateepoch", {"frontend_attributes": {"build-arg:SOURCE_DATE_EPOCH": "1"}}),
     ],
 )
 async def test_what_old_daemons_would_ignore(missing: str, fields: dict[str, Any]) -> None:

@@ -1,0 +1,179 @@
+"""One image as it was ordered: what is the same on whichever daemon it is built."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+
+from buildkit_builder import config, llb
+from buildkit_builder.caches import Caches
+from buildkit_builder.client.connection import Connection
+from buildkit_builder.config import Settings
+from buildkit_builder.destination import Destination, push_from_engine
+from buildkit_builder.identity import Identity
+from buildkit_builder.image_build.job import (
+    DockerfileJob,
+    ImageJob,
+    Spec,
+    identity_of,
+    read_by_daemon,
+    ssh_agents,
+)
+from buildkit_builder.image_build.secret_values import all_secrets, redactor, secret_values
+from buildkit_builder.image_build.sharing import Common
+from buildkit_builder.lower import CA_SECRET
+from buildkit_builder.progress.display import Display
+from buildkit_builder.session.auth import Auth
+from buildkit_builder.session.content import ContentStores
+from buildkit_builder.session.docker_config import DockerConfig
+from buildkit_builder.session.filesync import FileSync
+from buildkit_builder.session.registries import Registries
+from buildkit_builder.session.secrets import Secrets
+from buildkit_builder.solve import BuildRequest, BuildResult, Exporter
+from buildkit_builder.solve import build as solve_build
+from buildkit_builder.solve.policy import mirrors
+from buildkit_builder.spec import ImageSpec, secrets_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An image to build.
+
+    Attributes:
+        spec: What it is made of.
+        settings: The settings.
+        platforms: What it is built for.
+        job: What the spec asks of a build.
+        identity: What it is made from.
+        caches: What its builds read and write beside the image.
+        secrets: Their values, by id.
+        credentials: For registries.
+        redact: Takes the values of secrets out of a text.
+    """
+
+    spec: Spec
+    settings: Settings
+    platforms: tuple[llb.Platform, ...]
+    job: ImageJob | DockerfileJob
+    identity: Identity
+    caches: Caches
+    credentials: DockerConfig = field(repr=False)
+    secrets: Mapping[str, bytes] = field(repr=False)
+    environ: Mapping[str, str] = field(repr=False)
+    redact: Callable[[str], str] = field(repr=False)
+
+    @classmethod
+    async def of(cls, spec: Spec, settings: Settings, environ: Mapping[str, str]) -> Order:
+        """Finds all that can be wrong with an image before anything is connected to.
+
+        Raises:
+            BuildKitError: A secret has no value, or a file that is needed cannot be read.
+        """
+        secrets = all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
+        platforms = tuple(llb.Platform.parse(name) for name in spec.platforms)
+        caches = Caches.of(spec.reference, platforms, settings, environ)
+        hidden = [value for name, value in secrets.items() if name != CA_SECRET]
+        return cls(
+            spec=spec,
+            settings=settings,
+            platforms=platforms,
+            caches=caches,
+            job=ImageJob.of(spec, settings) if isinstance(spec, ImageSpec) else DockerfileJob(spec),
+            # In a thread, since it may read many files: other builds of this loop need not wait for that.
+            identity=await asyncio.to_thread(identity_of, spec),
+            credentials=credentials(spec, settings, environ),
+            secrets=secrets,
+            environ=environ,
+            redact=redactor([*hidden, *(value.encode() for value in caches.credentials)]),
+        )
+
+    @property
+    def internal(self) -> bool:
+        """Whether it is kept out of the daemon's history, which keeps all that steps print, secrets and all."""
+        return bool(self.secrets.keys() - {CA_SECRET})
+
+    async def build_on(self, connection: Connection, common: Common, display: Display) -> BuildResult:
+        """Builds it for all platforms on one daemon, and brings it where it belongs.
+
+        Raises:
+            BuildKitError: It failed; says where and why.
+        """
+        reference = self.spec.reference
+        destination = await Destination.choose(self.spec, self.settings, connection)
+        beside = destination.beside
+        async with self.request(connection, common, self.platforms, destination.exporter, beside=beside) as request:
+            result = await solve_build(connection, request, display, redact=self.redact)
+        if destination.pushed_by_engine:
+            result = await push_from_engine(connection.endpoint, result, reference, self.credentials)
+        return result
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        connection: Connection,
+        common: Common,
+        platforms: tuple[llb.Platform, ...],
+        exporter: Exporter,
+        *,
+        beside: str | None = None,
+    ) -> AsyncIterator[BuildRequest]:
+        """One build of it; what it shares with others is there while the context lasts.
+
+        Args:
+            connection: To the daemon.
+            common: What builds share.
+            platforms: What it is built for there.
+            exporter: What becomes of it.
+            beside: Where other platforms of it may be already, and stay.
+        """
+        spec, settings, directories = self.spec, self.settings, self.job.directories()
+        is_engine = connection.endpoint.kind == "docker"
+        caches = self.caches.of_platforms(platforms)
+        async with contextlib.AsyncExitStack() as stack:
+            files = None
+            if directories and self.job.shares_files:
+                files = await stack.enter_async_context(common.files(connection).serve(directories))
+            yield BuildRequest(
+                title=spec.reference,
+                frontend=self.job.frontend(
+                    settings, platforms, self.identity, is_engine=is_engine, beside=beside, cache_imports=caches.imports
+                ),
+                exporters=(exporter,),
+                attachables=(
+                    *([FileSync(directories)] if files is None else []),
+                    Secrets(self.secrets),
+                    Auth(self.credentials, registries=Registries(settings.credentials_for)),
+                    *ssh_agents(settings, self.environ),
+                    *([ContentStores(caches.stores, read_only=caches.read_only)] if caches.stores else []),
+                ),
+                frontend_attributes=read_by_daemon(platforms, settings),
+                cache_imports=caches.imports,
+                cache_exports=caches.exports,
+                notes=caches.notes,
+                source_policy=mirrors(dict(settings.registry_mirrors)),
+                entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
+                internal=self.internal,
+                files=files,
+                lookups=common.lookups(lookup_key(connection, spec, settings)),
+            )
+
+
+def lookup_key(connection: Connection, spec: Spec | None, settings: Settings) -> Hashable:
+    """What a daemon's answer depends on when it looks an image up: itself, the mirrors, and the credentials."""
+    return connection.endpoint, settings, spec.registry_secret if spec is not None else None
+
+
+def credentials(spec: Spec | None, settings: Settings, environ: Mapping[str, str]) -> DockerConfig:
+    """Docker's credentials, those of the image's own registry secret before them.
+
+    Raises:
+        MissingSecretError: The registry secret has no value.
+    """
+    own = ""
+    if spec is not None and spec.registry_secret is not None:
+        (value,) = secret_values((spec.registry_secret,), environ).values()
+        own = value.decode(errors="replace")
+    file = settings.docker_config or config.docker_config_file(environ)
+    return DockerConfig.load(file, auth_config=own or environ.get("DOCKER_AUTH_CONFIG", ""))
