@@ -939,6 +939,45 @@ class BuildHistoryRecord(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class UpdateBuildHistoryRequest(message.Message):
+    DESCRIPTOR: descriptor.Descriptor
+
+    REF_FIELD_NUMBER: builtins.int
+    PINNED_FIELD_NUMBER: builtins.int
+    DELETE_FIELD_NUMBER: builtins.int
+    FINALIZE_FIELD_NUMBER: builtins.int
+    Ref: builtins.str
+    Pinned: builtins.bool
+    Delete: builtins.bool
+    Finalize: builtins.bool
+    def __init__(
+        self,
+        *,
+        Ref: builtins.str = ...,
+        Pinned: builtins.bool = ...,
+        Delete: builtins.bool = ...,
+        Finalize: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["Delete", b"Delete", "Finalize", b"Finalize", "Pinned", b"Pinned", "Ref", b"Ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class UpdateBuildHistoryResponse(message.Message):
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class BuildResultInfo(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 

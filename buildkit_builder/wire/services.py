@@ -15,6 +15,7 @@ CONTROL_LIST_WORKERS = f"/{CONTROL}/ListWorkers"
 CONTROL_DISK_USAGE = f"/{CONTROL}/DiskUsage"
 CONTROL_PRUNE = f"/{CONTROL}/Prune"
 CONTROL_LISTEN_BUILD_HISTORY = f"/{CONTROL}/ListenBuildHistory"
+CONTROL_UPDATE_BUILD_HISTORY = f"/{CONTROL}/UpdateBuildHistory"
 
 LLBBRIDGE = "moby.buildkit.v1.frontend.LLBBridge"
 LLBBRIDGE_PING = f"/{LLBBRIDGE}/Ping"

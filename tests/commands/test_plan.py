@@ -80,7 +80,7 @@ def test_the_command_asks_the_daemon_and_builds_nothing(engine: Engine, tmp_path
         "python:3.11-slim-bookworm",
         "├─ uv",
         "│  └─ the Python 3.11 environment",
-        "│     └─ with_pip_packages six",
+        "│     └─ with_pip_packages six (wheels)",
         "└─ with_apt_packages no-such-package",
     ] == shown
 
