@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.errors import BuildKitError
+from buildkit_builder.errors import BuildKitError, ConfigError
 
 if TYPE_CHECKING:
     from flyte import ImageBuild
@@ -37,7 +37,8 @@ class BuildKitImageBuilder:
                 its cache is still what it is, so nothing is run again that would give the same.
 
         Raises:
-            flyte.errors.ImageBuildError: The build failed; says where and why.
+            flyte.errors.ImageBuildError: The build failed; says which, where and why. Comes out when builds that run
+                beside it are over, so that they are not ended by it.
         """
         from flyte import ImageBuild
 
@@ -45,15 +46,20 @@ class BuildKitImageBuilder:
 
         if not flyte_image.needs_building(image):
             return ImageBuild(uri=image.uri, remote_run=None)
+        name = image.name or "the image"
         try:
             settings = flyte_settings.load()
             spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+            name = spec.reference
             if dry_run:
                 image_build.print_plan(spec)
             elif wait:
                 await image_build.build(spec, settings)
             else:
                 background.start(spec, settings)
-        except BuildKitError as error:
+        except ConfigError as error:
             raise ImageBuildError(str(error)) from error
+        except BuildKitError as error:
+            # It may be one of many that are built at the same time.
+            raise ImageBuildError(f"Building {name} failed: {error}") from error
         return ImageBuild(uri=spec.reference, remote_run=None)

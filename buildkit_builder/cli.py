@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import click
 
 from buildkit_builder import __version__
+from buildkit_builder.commands.builder import builder
+from buildkit_builder.commands.doctor import doctor
+from buildkit_builder.commands.engine import engine
+from buildkit_builder.commands.history import history
+from buildkit_builder.commands.plan import plan
+from buildkit_builder.commands.prune import prune
+from buildkit_builder.commands.usage import du
 
 
 @click.group()
@@ -25,22 +31,10 @@ def main(config_file: Path | None) -> None:
     flyte_settings.remember_config(config_file or source)
 
 
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-def doctor(as_json: bool) -> None:
-    """Say which BuildKit is used and why, what it can do, and what to do where it cannot."""
-    from buildkit_builder import config, doctor, flyte_settings, image_build
-    from buildkit_builder.client.connection import connect
-    from buildkit_builder.errors import BuildKitError
-
-    async def examine() -> doctor.Report:
-        settings = flyte_settings.load()
-        endpoint = image_build.find_endpoint(settings, config.environment())
-        async with await connect(endpoint, timeout=settings.connect_timeout) as connection:
-            return await doctor.examine(connection)
-
-    try:
-        report = asyncio.run(examine())
-    except BuildKitError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(doctor.to_json(report) if as_json else doctor.render(report))
+main.add_command(builder)
+main.add_command(doctor)
+main.add_command(du)
+main.add_command(engine)
+main.add_command(history)
+main.add_command(plan)
+main.add_command(prune)

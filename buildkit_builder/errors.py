@@ -28,9 +28,22 @@ next. They never hold the value of a secret.
 
 from __future__ import annotations
 
+import re
+
+# What a terminal would obey. Words of others come without it, see `terminal`; this is for what slipped through, and is
+# replaced, so that nothing grows together.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 class BuildKitError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    Args:
+        message: Sentences for the user.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message))
 
 
 class ConfigError(BuildKitError):

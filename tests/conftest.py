@@ -6,14 +6,18 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.integration.servers import open_registry
+
 REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPT = REPOSITORY / "scripts" / "engine"
 START = dict(os.environ)
 ENGINE_VARIABLES = (
     "BUILDKIT_BUILDER_CA",
@@ -56,7 +60,7 @@ def _from_script() -> dict[str, str]:
     """What `scripts/engine env` would set in a shell, or nothing where no engine is up."""
     script = 'set -e; lines=$("$0" env); eval "$lines"; for name; do printf "%s=%s\\0" "$name" "${!name-}"; done'
     done = subprocess.run(
-        ["bash", "-c", script, str(REPOSITORY / "scripts" / "engine"), *ENGINE_VARIABLES],
+        ["bash", "-c", script, str(SCRIPT), *ENGINE_VARIABLES],
         env=START,
         capture_output=True,
         text=True,
@@ -82,8 +86,23 @@ def _answers(address: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Engine:
-    """The engine that `scripts/engine` brought up; a test that needs it fails where there is none."""
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The engine that `scripts/engine` brought up, with a registry of this run's own.
+
+    A test that needs it fails where there is none. Whatever tests push is gone when the run ends, from the engine too.
+    """
+    found = _engine()
+    if found.registry_bin is None:
+        yield found
+        return
+    kept = found.environ.get("BUILDKIT_BUILDER_ENGINE_DIR")
+    folder = Path(kept) / "run" if kept else tmp_path_factory.mktemp("registry")
+    with open_registry(found.registry_bin, folder / f"tests-{uuid.uuid4().hex[:8]}") as registry:
+        yield replace(found, registry=registry)
+    subprocess.run([str(SCRIPT), "forget", f"{registry}/"], env=dict(found.environ), check=True)
+
+
+def _engine() -> Engine:
     known = START.get("BUILDKIT_BUILDER_TEST_REGISTRY") and (START.get("DOCKER_HOST") or START.get("BUILDKIT_HOST"))
     found = START if known else {**START, **_from_script()}
     docker_host, registry = found.get("DOCKER_HOST", ""), found.get("BUILDKIT_BUILDER_TEST_REGISTRY", "")

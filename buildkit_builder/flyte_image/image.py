@@ -15,8 +15,18 @@ from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.flyte_image.files import local_file
 from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
+from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
 from buildkit_builder.session.patterns import Matcher, parse_dockerignore
-from buildkit_builder.spec import CopyLayer, DockerfileSpec, ImageSpec, Layer
+from buildkit_builder.spec import (
+    CopyLayer,
+    DockerfileSpec,
+    ImageSpec,
+    Layer,
+    LocalFiles,
+    PixiProjectLayer,
+    PoetryProjectLayer,
+    UvProjectLayer,
+)
 
 __all__ = ["KNOWN_FLYTE", "default_uv_image", "enters", "keeps", "needs_building", "read"]
 
@@ -140,12 +150,31 @@ def _outer_patterns(image: Image) -> tuple[str, ...]:
 
 
 def _within(layer: flyte_layers.Layer, read: Layer, outer: tuple[str, ...]) -> Layer:
-    """A copied folder that was given by a relative path, with what is left out as seen from where that starts."""
-    if not (outer and isinstance(layer, flyte_layers.CopyConfig) and isinstance(read, CopyLayer)):
+    """Folders that were given by a relative path, with what is left out as seen from where that starts."""
+    if not outer:
         return read
-    path = layer.src.as_posix()
-    if read.files.kind != "folder" or layer.src.is_absolute() or ".." in path:
-        return read
-    if path != "." and Matcher(outer).matches(path):
-        return read  # nothing of it would be left, and the patterns were not meant so
-    return replace(read, files=replace(read.files, place="" if path == "." else f"{path}/", outer=outer))
+    if isinstance(layer, flyte_layers.CopyConfig) and isinstance(read, CopyLayer):
+        return replace(read, files=_less(read.files, place_of(layer.src), outer))
+    if isinstance(layer, flyte_layers.PixiProject) and isinstance(read, PixiProjectLayer):
+        return replace(read, project=read.project and _less(read.project, place_of(layer.manifest.parent), outer))
+    if isinstance(read, PoetryProjectLayer):
+        return replace(read, project=read.project and _less(read.project, read.place, outer))
+    if isinstance(read, UvProjectLayer):
+        editables = tuple(
+            (path, _less(files, place_of(Path(read.place, path)), outer)) for path, files in read.editables
+        )
+        project = read.project and _less(read.project, read.place, outer)
+        return replace(read, project=project, editables=editables)
+    return read
+
+
+def _less(files: LocalFiles, place: str, outer: tuple[str, ...]) -> LocalFiles:
+    """A folder that is at a place of the context of Flyte's own builder, less what the context leaves out of it."""
+    if files.kind != "folder" or place.startswith(ABSOLUTE):
+        return files
+    if place == ".":
+        return replace(files, outer=outer)
+    matcher = Matcher(outer)
+    if matcher.matches(place) and not matcher.may_except_below(place):
+        return files  # nothing of it would be left, and the patterns were not meant so
+    return replace(files, place=f"{place}/", outer=outer)

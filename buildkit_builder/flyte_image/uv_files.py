@@ -18,13 +18,17 @@ import tomli
 from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.spec import LocalFiles
 
+ABSOLUTE = "_flyte_abs_context"
+"""The folder of the context of Flyte's own builder for what is not below the folder that the user stands in."""
+
 
 def place_of(path: Path) -> str:
-    """Where a project is seen below `/root/.flyte`: as in the build context of Flyte's own builder, since it is
-    recorded in what gets installed.
+    """Where a local path is in the build context of Flyte's own builder; `.` for all of it.
+
+    A project is seen there, below `/root/.flyte`, while it is installed, which is recorded in what gets installed.
     """
     if path.is_absolute() or ".." in str(path):
-        path = Path("_flyte_abs_context", *path.parts[1:])
+        path = Path(ABSOLUTE, *path.parts[1:])
     return posixpath.normpath(f"/{path}").lstrip("/") or "."
 
 

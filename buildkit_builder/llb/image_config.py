@@ -38,7 +38,7 @@ class ImageConfig:
         """
         try:
             document = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BaseImageError(f"The config of the base image is not JSON: {error}.") from error
         _check(document, "the config", dict)
         config = _check(document.get("config") or {}, "`config`", dict)

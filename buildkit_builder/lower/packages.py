@@ -6,16 +6,18 @@ from buildkit_builder import llb
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft
 from buildkit_builder.plan import InstallPackages, Run, packages
-from buildkit_builder.plan.effects import BARRIER, SYSTEM, Effects
+from buildkit_builder.plan.effects import BARRIER, INTERPRETER, SYSTEM, Effects
 
 _PACKAGES = Effects.of(writes=(SYSTEM,))
+_WITH_PYTHON = Effects.of(writes=(SYSTEM, INTERPRETER))
 
 
 def install(draft: Draft, step: InstallPackages) -> None:
     """Installs packages, beside all that is no part of the system."""
     # Of a file nobody knows who put it there, nor relative to which folder it is.
     names_files = any(word.startswith((".", "/")) or word.endswith(".deb") for word in step.packages)
-    effects, cwd = (BARRIER, None) if names_files else (_PACKAGES, "/")
+    has_python = any(word.startswith("python") for word in step.packages)
+    effects, cwd = (BARRIER, None) if names_files else (_WITH_PYTHON if has_python else _PACKAGES, "/")
     name = draft.emulated(step.name, "emulated" if draft.host is None else "scripts emulated")
     command = Run(
         name=step.name,

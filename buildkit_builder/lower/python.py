@@ -18,7 +18,7 @@ from buildkit_builder import llb
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft
 from buildkit_builder.plan import Run
-from buildkit_builder.plan.effects import BARRIER, EVERYTHING, UV_SETTINGS, Effects
+from buildkit_builder.plan.effects import BARRIER, EVERYTHING, INTERPRETER, UV_SETTINGS, Effects
 from buildkit_builder.plan.wheels import AHEAD, MACHINES, NO_BUILDS, WORK_FOLDER
 
 _UV = "/usr/bin/uv"
@@ -142,9 +142,11 @@ def _by_host(
 
 def _configuration(draft: Draft) -> list[str]:
     """Where `uv` looks for settings of its own."""
-    home = draft.config.env.get("HOME") or "/root"
+    env = draft.config.env
+    home = env.get("HOME") or "/root"
+    settings = env.get("XDG_CONFIG_HOME") or f"{home}/.config"
     folders = [draft.cwd]
     while folders[-1] != "/":
         folders.append(posixpath.dirname(folders[-1]))
     files = [posixpath.join(folder, name) for folder in folders for name in ("uv.toml", "pyproject.toml")]
-    return [*files, f"{home}/.config/uv", f"{home}/.netrc", UV_SETTINGS]
+    return [*files, f"{settings}/uv", f"{home}/.local/share/uv", f"{home}/.netrc", *UV_SETTINGS, INTERPRETER]

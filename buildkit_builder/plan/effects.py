@@ -1,7 +1,7 @@
 """What a step reads and writes, and which earlier steps it therefore has to see.
 
 A step sees a tree of files that the steps it depends on have made, and no others: what it does not depend on may be
-done beside it. Effects are places: an absolute path, which stands for all below it, or one of two that are no path.
+done beside it. Effects are places: an absolute path, which stands for all below it, or one of three that are no path.
 They are a promise about what can matter, not a list of files: whatever cannot be told is `EVERYTHING`.
 """
 
@@ -13,13 +13,15 @@ from dataclasses import dataclass
 EVERYTHING = "*"
 # What the distribution's packages are made of and decide by: its folders, and the package manager's state.
 SYSTEM = "system"
+# The system's Python, which environments are links to.
+INTERPRETER = "interpreter"
 
 _SYSTEM_FOLDERS = frozenset(
     ["bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "run", "sbin", "sys", "usr", "var"]
 )
 # Below these folders, but no package knows of them: tools that are put there for the builder's own use.
 TOOLS = frozenset(["/usr/bin/uv", "/usr/local/bin/pixi"])
-UV_SETTINGS = "/etc/uv"
+UV_SETTINGS = frozenset(["/etc/uv", "/etc/xdg/uv"])
 # Folders that a base has: who writes below one does not decide whose it is.
 _COMMON_FOLDERS = frozenset(
     ["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/usr/local", "/usr/local/bin", "/usr/local/lib"]
@@ -54,7 +56,7 @@ def _same(one: str, other: str) -> bool:
         return True
     if SYSTEM in (one, other):
         place = other if one == SYSTEM else one
-        return place == SYSTEM or _is_of_system(place)
+        return place == SYSTEM or (place != INTERPRETER and _is_of_system(place))
     return _is_below(one, other) or _is_below(other, one)
 
 
@@ -65,14 +67,14 @@ def _meet(one: str, other: str) -> bool:
     """
     if _same(one, other):
         return True
-    if SYSTEM in (one, other):
+    if {SYSTEM, INTERPRETER} & {one, other}:
         return False
     return posixpath.commonpath([one, other]) not in _COMMON_FOLDERS and one not in TOOLS and other not in TOOLS
 
 
 def _is_of_system(path: str) -> bool:
     top = path.split("/")[1] if path != "/" else ""
-    return not top or (top in _SYSTEM_FOLDERS and path not in TOOLS and path != UV_SETTINGS)
+    return not top or (top in _SYSTEM_FOLDERS and path not in TOOLS | UV_SETTINGS)
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -64,6 +64,7 @@ unpack() {
 # Packages of the machine's own suite, with whatever they need that is not installed here.
 fetch_own() {
   apt_update "$CODENAME"
+  rm -f "$DIR/apt/$CODENAME/cache/archives"/*.deb # what a running engine may use is not unpacked again
   apt_for "$CODENAME" install -y --download-only --reinstall --no-install-recommends "$@" >/dev/null
   unpack "$DIR/apt/$CODENAME/cache/archives"/*.deb
 }
@@ -104,11 +105,17 @@ write_wrappers() {
   wrapper skopeo "export $libs" "exec '$usr/bin/skopeo' \"\$@\""
   wrapper mmdebstrap "export PERL5LIB='$usr/share/perl5:$usr/share/perl/5.36:$usr/lib/$lib/perl/5.36'" \
     "exec '$usr/bin/mmdebstrap' \"\$@\""
+  wrapper sshd "export $libs" "exec '$usr/sbin/sshd' \"\$@\""
+  wrapper ssh "export $libs" "exec '$usr/bin/ssh' \"\$@\""
+  wrapper ssh-keygen "export $libs" "exec '$usr/bin/ssh-keygen' \"\$@\""
   wrapper ip "export $libs" "for ip in '$PREFIX/bin/ip' '$PREFIX/sbin/ip' '$usr/sbin/ip' '$usr/bin/ip'; do" \
     "  [ -f \"\$ip\" ] && [ ! -L \"\$ip\" ] && exec \"\$ip\" \"\$@\"" 'done'
   wrapper iptables "export $libs" "exec '$usr/sbin/xtables-nft-multi' iptables \"\$@\""
   wrapper ip6tables "export $libs" "exec '$usr/sbin/xtables-nft-multi' ip6tables \"\$@\""
 }
+
+# A folder from before the tests had a machine to reach over ssh has neither.
+ssh_ready() { [[ -x $PREFIX/usr/sbin/sshd && -x $BIN/sshd ]]; }
 
 fetch() {
   if [ ! -f "$DIR/fetched" ]; then
@@ -118,6 +125,11 @@ fetch() {
     fetch_engine
     write_wrappers
     "$PREFIX/usr/sbin/dockerd" --version >"$DIR/fetched"
+  fi
+  if ! ssh_ready; then
+    say "downloading an ssh server and client"
+    fetch_own openssh-server openssh-client
+    write_wrappers
   fi
   if [[ $PLATFORMS == *arm64* && ! -x $PREFIX/usr/bin/qemu-aarch64-static ]]; then
     say "downloading the arm64 emulator"

@@ -12,7 +12,7 @@ index_url() { echo "${PIP_INDEX_URL:-$(python3 -m pip config get global.index-ur
 
 # bookworm or trixie, with Python or bare, as a tar per platform. Made once.
 rootfs() {
-  local name=$1 suite=$2 arch=$3 dir=$DIR/rootfs/$1 options=() slim
+  local name=$1 suite=$2 arch=$3 dir=$DIR/rootfs/$1 options=() slim native="'$HERE/engine.d/native.sh'" path=$PATH
   if [ -f "$dir/$arch.tar" ]; then return; fi
   mkdir -p "$dir" "$DIR/apt/$suite" "$DIR/tmp"
   sources_for "$suite" >"$DIR/apt/$suite/image.list"
@@ -30,7 +30,16 @@ rootfs() {
   # shellcheck disable=SC2016
   slim='cd "$1" && printf "path-exclude /usr/share/%s/*\n" man info locale >etc/dpkg/dpkg.cfg.d/slim &&
     rm -rf usr/share/man/* usr/share/info/* usr/share/locale/* usr/share/doc/*/changelog*'
-  TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" --skip=check/qemu,output/dev --customize-hook="$slim" \
+  if [ "$suite" = bookworm ]; then options+=("--hook-dir=$PREFIX/usr/share/mmdebstrap/hooks/merged-usr"); fi
+  if [ "$arch" = arm64 ] && [ "$(uname -m)" = x86_64 ]; then
+    path=/native.bin:$PATH
+    # shellcheck disable=SC2016
+    options+=(--extract-hook="$native"' copy "$1" &&
+        echo "DPkg::Path \"/native.bin:/usr/sbin:/usr/bin:/sbin:/bin\";" >>"$MMDEBSTRAP_APT_CONFIG"'
+      --essential-hook="$native"' link "$1"' --customize-hook="$native"' remove "$1"')
+  fi
+  # QEMU_CPU: signed pointers, which trixie's programs use, are checked in a cheaper way; that makes them run thrice as fast.
+  PATH=$path QEMU_CPU=max,pauth-impdef=on TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" --skip=check/qemu,output/dev --customize-hook="$slim" \
     "${options[@]}" "$suite" "$dir/$arch.part.tar" "$DIR/apt/$suite/image.list" >"$DIR/log/$name-$arch.log" 2>&1 ||
     { tail -n 20 "$DIR/log/$name-$arch.log" >&2 && die "the bootstrap of $name for $arch failed"; }
   mv "$dir/$arch.part.tar" "$dir/$arch.tar"
@@ -93,7 +102,8 @@ make_image() {
     *)
       python=${name##*:py}
       build_image "$name" --build-arg PYTHON="${python%%-*}" --build-arg UV_IMAGE="$UV_IMAGE" \
-        --build-arg FLYTE_VERSION="$FLYTE_VERSION" --build-arg IMAGE="$name" - <"$HERE/engine.d/flyte.Dockerfile"
+        --build-arg FLYTE_VERSION="$FLYTE_VERSION" --build-arg IMAGE="$name" \
+        -f "$HERE/engine.d/flyte.Dockerfile" "$HERE/engine.d"
       ;;
   esac
 }

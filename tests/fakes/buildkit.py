@@ -50,6 +50,11 @@ LLB_CAPS = (
     "source.image",
     "source.image.resolvemode",
     "source.local",
+    "source.local.sessionid",
+    "source.local.includepatterns",
+    "source.local.excludepatterns",
+    "source.local.followpaths",
+    "source.local.sharedkeyhint",
     "source.git",
     "source.http",
     "source.policy",
@@ -75,6 +80,7 @@ UNARY: Mapping[str, Any] = {
     services.CONTROL_LIST_WORKERS: control_pb2.ListWorkersRequest,
     services.CONTROL_SOLVE: control_pb2.SolveRequest,
     services.CONTROL_DISK_USAGE: control_pb2.DiskUsageRequest,
+    services.CONTROL_UPDATE_BUILD_HISTORY: control_pb2.UpdateBuildHistoryRequest,
     services.LLBBRIDGE_PING: gateway_pb2.PingRequest,
     services.LLBBRIDGE_RESOLVE_IMAGE_CONFIG: gateway_pb2.ResolveImageConfigRequest,
     services.LLBBRIDGE_RESOLVE_SOURCE_META: gateway_pb2.ResolveSourceMetaRequest,
@@ -89,6 +95,7 @@ UNARY: Mapping[str, Any] = {
 STREAMS: Mapping[str, Any] = {
     services.CONTROL_STATUS: control_pb2.StatusRequest,
     services.CONTROL_PRUNE: control_pb2.PruneRequest,
+    services.CONTROL_LISTEN_BUILD_HISTORY: control_pb2.BuildHistoryRequest,
 }
 
 # What grpcio's stubs cannot say of servicer contexts and handlers.
@@ -126,7 +133,7 @@ class Refusal:
         await abort(context, self.status())
 
 
-Reply = Message | Refusal | Callable[[Message], Awaitable[Message]]
+Reply = Message | Refusal | Callable[[Message], Awaitable[Message | Refusal]]
 
 
 def vertex(digest: str) -> tuple[str, Mapping[str, Any]]:
@@ -182,6 +189,8 @@ class FakeBuildKit:
         images: What resolving finds: digest and config by reference.
         files: What results hold: content by absolute path, whatever the ref.
         exporter_response: What a build that succeeds answers.
+        prunes: What is on its disk.
+        history: What it remembers of builds.
     """
 
     def __init__(
@@ -207,6 +216,7 @@ class FakeBuildKit:
         self.files: dict[str, bytes] = {}
         self.exporter_response: dict[str, str] = {"containerimage.digest": f"sha256:{'0' * 64}"}
         self.prunes: list[control_pb2.UsageRecord] = []
+        self.history: list[control_pb2.BuildHistoryEvent] = []
         self._unimplemented = frozenset(unimplemented)
         self._replies: dict[str, deque[Reply]] = defaultdict(deque)
         self._refs = itertools.count(1)
@@ -310,15 +320,22 @@ class FakeBuildKit:
                 await self._build_of(context)
             if self._replies[method]:
                 reply = self._replies[method].popleft()
+                if callable(reply):
+                    reply = await reply(request)
                 if isinstance(reply, Refusal):
                     await reply.raise_in(context)
-                return await reply(request) if callable(reply) else reply
+                return reply
             return await usual(request, context)
 
         return handle
 
     def _stream(self, method: str) -> Callable[[Message, Context], AsyncIterator[Message]]:
-        usual = self._status if method == services.CONTROL_STATUS else self._prune
+        usuals: dict[str, Callable[[Any, Context], AsyncIterator[Message]]] = {
+            services.CONTROL_STATUS: self._status,
+            services.CONTROL_PRUNE: self._prune,
+            services.CONTROL_LISTEN_BUILD_HISTORY: self._listen_history,
+        }
+        usual = usuals[method]
 
         async def handle(request: Message, context: Context) -> AsyncIterator[Message]:
             await self._record(method, request, context)
@@ -361,6 +378,9 @@ class FakeBuildKit:
     async def _control_diskusage(self, request: Message, context: Context) -> Message:
         return control_pb2.DiskUsageResponse(record=self.prunes)
 
+    async def _control_updatebuildhistory(self, request: Message, context: Context) -> Message:
+        return control_pb2.UpdateBuildHistoryResponse()
+
     async def _control_solve(self, request: control_pb2.SolveRequest, context: Context) -> Message:
         build = Build(request.Ref, request, asyncio.get_running_loop().create_future())
         async with self._changed:
@@ -390,6 +410,10 @@ class FakeBuildKit:
     async def _prune(self, request: control_pb2.PruneRequest, context: Context) -> AsyncIterator[Message]:
         for record in self.prunes:
             yield record
+
+    async def _listen_history(self, request: Message, context: Context) -> AsyncIterator[Message]:
+        for event in self.history:
+            yield event
 
     async def _session(self, requests: AsyncIterator[control_pb2.BytesMessage], context: Context) -> Any:
         metadata = tuple((key, value) for key, value in context.invocation_metadata())

@@ -20,7 +20,10 @@ from buildkit_builder.spec import (
     EnvLayer,
     LabelsLayer,
     PipLayer,
+    PixiProjectLayer,
+    PoetryProjectLayer,
     SecretRef,
+    UvProjectLayer,
     WorkdirLayer,
     secrets_of,
 )
@@ -177,7 +180,8 @@ def test_the_last_dockerignore_counts(tmp_path: Path) -> None:
     [
         ("src", ".dockerignore", ("src/data", "!src/data/a")),
         ("src", "other", ()),
-        ("work/../src", ".dockerignore", ()),
+        ("work/../src", ".dockerignore", ("src/data", "!src/data/a")),
+        ("../{}/src", ".dockerignore", ()),
         ("hidden", ".dockerignore", ()),
     ],
 )
@@ -189,11 +193,40 @@ def test_patterns_that_name_a_folder_from_where_the_user_stands(
     for path in ("src/a.py", "hidden/a.py", "work/a.py"):
         write(tmp_path / path)
     write(tmp_path / name, "src/data\n!src/data/a\n" + ("hidden\n" if source == "hidden" else ""))
-    image = base().with_dockerignore(Path(name)).with_source_folder(Path(source))
+    image = base().with_dockerignore(Path(name)).with_source_folder(Path(source.format(tmp_path.name)))
 
     [found] = [read for read in layers(image) if isinstance(read, CopyLayer)]
 
     assert (outer, "src/" if outer else "") == (found.files.outer, found.files.place)
+
+
+def test_projects_that_are_named_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.dockerignore` counts a second time for them as well, and for what a uv project uses in place."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "app/pyproject.toml", '[tool.uv.sources]\nlib = { path = "lib" }\nnext = { path = "../next" }\n')
+    for path in ("app/lib/a", "next/a", "app/poetry.lock", "app/pixi.toml"):
+        write(tmp_path / path)
+    write(tmp_path / ".dockerignore", "app/*/secret\n")
+    project = Path("app/pyproject.toml")
+    image = (
+        base()
+        .with_dockerignore(Path(".dockerignore"))
+        .with_uv_project(project)
+        .with_uv_project(project, project_install_mode="install_project")
+        .with_poetry_project(project, project_install_mode="install_project")
+        .with_poetry_project(project.absolute(), project_install_mode="install_project")
+        .with_pixi_project(Path("app/pixi.toml"), project_install_mode="install_project")
+    )
+
+    used, uv, poetry, absolute, pixi = layers(image)
+
+    assert isinstance(used, UvProjectLayer)
+    assert {"lib": "app/lib/", "../next": "next/"} == {path: files.place for path, files in used.editables}
+    assert {("app/*/secret",)} == {files.outer for _, files in used.editables}
+    for layer, place in ((uv, "app/"), (poetry, "app/"), (absolute, ""), (pixi, "app/")):
+        assert isinstance(layer, (UvProjectLayer, PoetryProjectLayer, PixiProjectLayer))
+        assert layer.project is not None
+        assert (place, ("app/*/secret",) if place else ()) == (layer.project.place, layer.project.outer)
 
 
 def test_the_root_folders_dockerignore_holds_where_the_image_names_none(tmp_path: Path) -> None:

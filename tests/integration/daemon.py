@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
@@ -20,22 +20,51 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 UP_SECONDS = 60
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Daemon:
     """A running engine.
 
     Attributes:
-        address: `unix://…` of its socket.
+        folder: Of its socket and its log.
+        command: What starts it.
+        environ: What it finds its helpers by.
         process: The engine itself; its containerd is a child of it.
     """
 
-    address: str
-    process: subprocess.Popen[bytes]
+    folder: Path
+    command: Sequence[str]
+    environ: Mapping[str, str]
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def address(self) -> str:
+        """`unix://…` of its socket."""
+        return f"unix://{self.folder}/sock"
+
+    def start(self) -> None:
+        """Starts it, also again after `kill`, and waits until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, env=dict(self.environ), start_new_session=True
+            )
+        _wait(self.folder, self.process)
 
     def kill(self) -> None:
         """Ends it at once, as when the kernel runs out of memory."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def freeze(self) -> None:
+        """Stops it where it is, as a machine without a breath of memory does; `thaw` lets it go on."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Ends it and all that it left."""
+        _end(self.folder, self.process)
 
     def load(self, archive: Path) -> None:
         """Puts the images of an archive (`docker save`) into its store."""
@@ -82,13 +111,12 @@ def daemon(
         "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--host", f"unix://{folder}/sock",
         "--bridge=none", "--iptables=false", "--ip6tables=false",
     ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(environ), start_new_session=True)
+    own = Daemon(folder=folder, command=command, environ=environ)
     try:
-        _wait(folder, process)
-        yield Daemon(address=f"unix://{folder}/sock", process=process)
+        own.start()
+        yield own
     finally:
-        _end(folder, process)
+        own.end()
 
 
 def _wait(folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -251,11 +251,26 @@ def manifest(reference: str) -> tuple[dict[str, Any], str]:
     return json.loads(body), kind
 
 
+def blob(repository: str, digest: str) -> bytes:
+    """What a registry has in `host:port/name` under a digest."""
+    registry, _, name = repository.partition("/")
+    return _get(registry, f"{name}/blobs/{digest}")[0]
+
+
 def digest_of(reference: str) -> str:
     """The digest of what a registry has under `host:port/name:tag`."""
     registry, _, rest = reference.partition("/")
     name, _, tag = rest.rpartition(":")
     return "sha256:" + hashlib.sha256(_get(registry, f"{name}/manifests/{tag}")[0]).hexdigest()
+
+
+def forget(reference: str) -> None:
+    """Takes `host:port/name:tag` out of a registry, where it is there."""
+    if exists(reference):
+        registry, _, rest = reference.partition("/")
+        url = f"http://{registry}/v2/{rest.rpartition(':')[0]}/manifests/{digest_of(reference)}"
+        with urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=60):
+            pass
 
 
 def pull(reference: str, *, platform: str = "linux/amd64") -> PulledImage:

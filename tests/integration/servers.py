@@ -1,4 +1,4 @@
-"""Registries of a test's own: one that wants a password, and one that only ever fails."""
+"""Registries of the tests' own: one for everybody, one that wants a password, and one that only ever fails."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ USER, PASSWORD = "user", "right-password"
 # The password's bcrypt; Python has no bcrypt of its own.
 _HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuBO.kmgTJhdt40M5ZyHgFmcpBdUb9aS.\n"
 _UP_SECONDS = 30
+# Ends the registry when its own input ends, be it that whoever holds the other side was killed.
+_KEEPER = '"$0" serve "$1" & cat; kill $!; wait; if [ -n "$2" ]; then rm -rf "$2"; fi'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +47,37 @@ def private_registry(program: Path, folder: Path) -> Iterator[PrivateRegistry]:
         program: `docker-registry`.
         folder: For its files; made.
     """
-    storage = folder / "storage"
     folder.mkdir()
     (folder / "htpasswd").write_text(_HTPASSWD)
+    with _serving(program, folder, f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n") as address:
+        yield PrivateRegistry(address=address, storage=folder / "storage")
+
+
+@contextlib.contextmanager
+def open_registry(program: Path, folder: Path) -> Iterator[str]:
+    """Starts a registry that lets everybody in, and ends it and all that it holds; gives its `host:port`.
+
+    Args:
+        program: `docker-registry`.
+        folder: For its files; made.
+    """
+    folder.mkdir()
+    with _serving(program, folder, forget=folder) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def _serving(program: Path, folder: Path, more: str = "", forget: Path | None = None) -> Iterator[str]:
     (folder / "config.yml").write_text(
         "version: 0.1\n"
-        f"storage: {{filesystem: {{rootdirectory: {storage}}}}}\n"
-        "http: {addr: '127.0.0.1:0'}\n"
-        f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'storage'}}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '127.0.0.1:0'}}\n{more}"
     )
+    command = ["sh", "-c", _KEEPER, str(program), str(folder / "config.yml"), str(forget or "")]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([str(program), "serve", str(folder / "config.yml")], stdout=log, stderr=log)
-    try:
-        yield PrivateRegistry(address=_address(folder / "log", process), storage=storage)
-    finally:
-        process.terminate()
-        process.wait()
+        keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    with keeper:  # closes its input, and waits
+        yield _address(folder / "log", keeper)
 
 
 def _address(log: Path, process: subprocess.Popen[bytes]) -> str:

@@ -109,7 +109,7 @@ def written_since(marker: Path, folder: Path) -> Iterator[tuple[Path, bytes]]:
         check=False,
     )
     for path in map(os.fsdecode, filter(None, found.stdout.split(b"\0"))):
-        with contextlib.suppress(FileNotFoundError):  # the daemon is at work
+        with contextlib.suppress(OSError):  # the daemon is at work: files vanish, and some are mounts of namespaces
             yield Path(path), Path(path).read_bytes()
 
 

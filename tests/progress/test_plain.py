@@ -131,7 +131,7 @@ def test_several_builds_carry_their_titles() -> None:
     screen = PlainScreen(stream, clock=Clock())
     one = screen.display("one")
     one.update(update(vertex("a", 1.0)))
-    two = screen.display("two")
+    two = screen.display("registry.example/two")
     two.log("hello\nworld")
     two.update(update(vertex("a", 1.0, 2.0)))
     one.done(None)

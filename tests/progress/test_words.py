@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder.progress.words import amount_of, human_bytes, human_seconds, is_internal, plain_name
+from buildkit_builder.progress.words import amount_of, human_bytes, human_seconds, is_internal, plain_name, short_title
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,20 @@ def test_steps_of_the_image_are_told_from_the_daemons_work() -> None:
     assert is_internal("exporting to image")
     assert is_internal("[auth] a/b:pull token for ghcr.io")
     assert not is_internal("docker-image://docker.io/library/python:3.11")
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("registry.example:5000/team/app:beba8bc6f65f3a6d1888945c1a2f6f63", "app:beba8bc6"),
+        ("localhost:5000/app:v1 linux/arm64 on arm:1234", "app:v1 linux/arm64 on arm:1234"),
+        ("flyte:py3.11-v2.12.1", "flyte:py3.11-v2.12.1"),
+        ("hello", "hello"),
+    ],
+)
+def test_short_titles(title: str, expected: str) -> None:
+    """An image goes without its registry, and a tag that is a digest is cut; what follows stays."""
+    assert expected == short_title(title)
 
 
 @pytest.mark.parametrize(
