@@ -4,11 +4,6 @@
 ARG PYTHON=3.11
 ARG UV_IMAGE
 FROM ${UV_IMAGE} AS uv
-FROM --platform=$BUILDPLATFORM ${UV_IMAGE} AS native-uv
-# What an image for another architecture borrows while it is made; see native.sh.
-FROM --platform=$BUILDPLATFORM python:${PYTHON}-slim-bookworm AS native
-COPY native.sh /
-COPY --from=native-uv /uv /usr/bin/uv
 FROM python:${PYTHON}-slim-bookworm
 ARG PYTHON FLYTE_VERSION IMAGE
 COPY --from=uv /uv /usr/bin/uv
@@ -20,14 +15,12 @@ LABEL org.opencontainers.image.authors='Union.AI <info@union.ai>' \
 RUN useradd --create-home --shell /bin/bash flyte && chown -R flyte:flyte /home/flyte /root
 WORKDIR /home/flyte
 ENV VIRTUAL_ENV=/opt/venv PYTHONPATH=/root
-RUN --mount=from=native,target=/native \
-    /native/native.sh run sh -c 'apt-get update -qq && apt-get install -qq -y --no-install-recommends build-essential ca-certificates' >/dev/null \
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends build-essential ca-certificates >/dev/null \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
-RUN --mount=from=native,target=/native --mount=type=secret,id=ca --mount=type=secret,id=index \
+RUN --mount=type=secret,id=ca --mount=type=secret,id=index \
     if [ -s /run/secrets/ca ]; then export SSL_CERT_FILE=/run/secrets/ca; fi; \
     if [ -s /run/secrets/index ]; then UV_DEFAULT_INDEX=$(cat /run/secrets/index); export UV_DEFAULT_INDEX; fi; \
-    UV_COMPILE_BYTECODE=0 /native/native.sh run uv pip install --quiet --no-cache --python "$UV_PYTHON" "flyte==$FLYTE_VERSION" \
-    && /native/native.sh python "$PYTHON" -m compileall -q /opt/venv
+    uv pip install --quiet --no-cache --python "$UV_PYTHON" "flyte==$FLYTE_VERSION"
 ENV _F_IMG_ID=${IMAGE}
 SHELL ["/bin/bash", "-c"]
 USER flyte

@@ -12,7 +12,7 @@ index_url() { echo "${PIP_INDEX_URL:-$(python3 -m pip config get global.index-ur
 
 # bookworm or trixie, with Python or bare, as a tar per platform. Made once.
 rootfs() {
-  local name=$1 suite=$2 arch=$3 dir=$DIR/rootfs/$1 options=() slim native="'$HERE/engine.d/native.sh'" path=$PATH
+  local name=$1 suite=$2 arch=$3 dir=$DIR/rootfs/$1 options=() slim
   if [ -f "$dir/$arch.tar" ]; then return; fi
   mkdir -p "$dir" "$DIR/apt/$suite" "$DIR/tmp"
   sources_for "$suite" >"$DIR/apt/$suite/image.list"
@@ -30,16 +30,7 @@ rootfs() {
   # shellcheck disable=SC2016
   slim='cd "$1" && printf "path-exclude /usr/share/%s/*\n" man info locale >etc/dpkg/dpkg.cfg.d/slim &&
     rm -rf usr/share/man/* usr/share/info/* usr/share/locale/* usr/share/doc/*/changelog*'
-  if [ "$suite" = bookworm ]; then options+=("--hook-dir=$PREFIX/usr/share/mmdebstrap/hooks/merged-usr"); fi
-  if [ "$arch" = arm64 ] && [ "$(uname -m)" = x86_64 ]; then
-    path=/native.bin:$PATH
-    # shellcheck disable=SC2016
-    options+=(--extract-hook="$native"' copy "$1" &&
-        echo "DPkg::Path \"/native.bin:/usr/sbin:/usr/bin:/sbin:/bin\";" >>"$MMDEBSTRAP_APT_CONFIG"'
-      --essential-hook="$native"' link "$1"' --customize-hook="$native"' remove "$1"')
-  fi
-  # QEMU_CPU: signed pointers, which trixie's programs use, are checked in a cheaper way; that makes them run thrice as fast.
-  PATH=$path QEMU_CPU=max,pauth-impdef=on TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" --skip=check/qemu,output/dev --customize-hook="$slim" \
+  TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" --skip=check/qemu,output/dev --customize-hook="$slim" \
     "${options[@]}" "$suite" "$dir/$arch.part.tar" "$DIR/apt/$suite/image.list" >"$DIR/log/$name-$arch.log" 2>&1 ||
     { tail -n 20 "$DIR/log/$name-$arch.log" >&2 && die "the bootstrap of $name for $arch failed"; }
   mv "$dir/$arch.part.tar" "$dir/$arch.tar"
@@ -47,18 +38,27 @@ rootfs() {
 
 stamp() { echo "$DIR/images/${1//[\/:]/_}"; }
 
+# The platforms of an image: all for those that builds for a foreign one are tested with, the machine's for the others.
+platforms_of() {
+  case ${BUILDKIT_BUILDER_ENGINE_PLATFORMS:-}$1 in
+    python:3.11-* | "$UV_IMAGE") echo "$PLATFORMS" ;;
+    *) echo "${BUILDKIT_BUILDER_ENGINE_PLATFORMS:-${PLATFORMS%% *}}" ;;
+  esac
+}
+
 # In the engine with all wanted platforms? An engine that is not ours may have pulled it itself.
 has_image() {
   local platform
   grep -qxF "$1" <<<"$IMAGES" || return 1
   if ! pid_of dockerd >/dev/null; then return 0; fi
-  for platform in $PLATFORMS; do
+  for platform in $(platforms_of "$1"); do
     grep -qw "$platform" "$(stamp "$1")" 2>/dev/null || return 1
   done
 }
 
 build_image() {
-  local name=$1 ca started=$SECONDS options=()
+  local name=$1 ca started=$SECONDS options=() platforms
+  platforms=$(platforms_of "$name")
   shift
   ca=$(ca_bundle)
   INDEX=$(index_url)
@@ -66,10 +66,10 @@ build_image() {
   # Secrets: neither belongs in an image, and the index may carry a password.
   if [ -n "$ca" ]; then options+=(--secret "id=ca,src=$ca"); fi
   if [ -n "$INDEX" ]; then options+=(--secret "id=index,env=INDEX"); fi
-  docker buildx build --builder default --quiet --provenance=false --platform "linux/${PLATFORMS// /,linux/}" \
+  docker buildx build --builder default --quiet --provenance=false --platform "linux/${platforms// /,linux/}" \
     "${options[@]}" --tag "$name" "$@" >"$DIR/log/build.log" 2>&1 ||
     { tail -n 40 "$DIR/log/build.log" >&2 && die "the build of $name failed"; }
-  mkdir -p "$DIR/images" && echo "$PLATFORMS" >"$(stamp "$name")"
+  mkdir -p "$DIR/images" && echo "$platforms" >"$(stamp "$name")"
   say "made $name ($((SECONDS - started)) s)"
 }
 
@@ -102,8 +102,7 @@ make_image() {
     *)
       python=${name##*:py}
       build_image "$name" --build-arg PYTHON="${python%%-*}" --build-arg UV_IMAGE="$UV_IMAGE" \
-        --build-arg FLYTE_VERSION="$FLYTE_VERSION" --build-arg IMAGE="$name" \
-        -f "$HERE/engine.d/flyte.Dockerfile" "$HERE/engine.d"
+        --build-arg FLYTE_VERSION="$FLYTE_VERSION" --build-arg IMAGE="$name" - <"$HERE/engine.d/flyte.Dockerfile"
       ;;
   esac
 }
@@ -123,7 +122,7 @@ images_up() {
   done
   # The bootstraps side by side: each waits for the network and for one core by turns.
   for name in "${missing[@]}"; do
-    for arch in $PLATFORMS; do
+    for arch in $(platforms_of "$name"); do
       # shellcheck disable=SC2046
       if [ -n "$(rootfs_of "$name")" ]; then rootfs $(rootfs_of "$name") "$arch" 9>&- & jobs+=($!); fi
     done
