@@ -263,7 +263,11 @@ async def test_foreign_base(dockerfile: Dockerfile, engine: Engine, docker: str)
     """A base that the engine has for its own platform only is never taken for another one."""
     reference = f"{engine.registry}/{dockerfile.name}-base:1"
     environ = dict(engine.environ)
-    subprocess.run([docker, "tag", DEBIAN, reference], check=True, env=environ)
+    options = ["--builder=default", "--load", "--quiet", "--provenance=false", "--platform=linux/amd64"]
+    subprocess.run(
+        [docker, "buildx", "build", *options, f"--tag={reference}", "-"],
+        input=f"FROM {DEBIAN}\nLABEL for=amd64\n", text=True, check=True, env=environ, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     try:
         subprocess.run([docker, "push", "-q", reference], check=True, env=environ, stdout=subprocess.DEVNULL)
         said = await failure(dockerfile.image(f"FROM {reference}\nRUN uname -m > /m\n", platform=("linux/arm64",)))
