@@ -281,7 +281,8 @@ async def test_tokens_that_expire(engine: Engine, guard: Guard, method: str, pat
 
         assert await bench.build(f"{proxy.address}/{name}:1", attachables=(auth_for(proxy, guard),)) is None
         assert await bench.tagged(name)
-        assert 2 == guard.granted
+        # Two uploads at once may each fetch one.
+        assert guard.granted > 1
         bench.clean()
 
 

@@ -64,8 +64,10 @@ async def test_no_message_is_empty(tmp_path: Path) -> None:
         assert max(daemon.call.sizes) < 2 << 20
 
 
-async def test_closing_leaves_nothing(tmp_path: Path) -> None:
+async def test_closing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After use no task, thread, descriptor or temporary file of the session is left."""
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))  # others of this machine use the usual one
     write_tree(tmp_path, {f"{number}": b"x" * 100_000 for number in range(50)})
 
     async def use() -> MemoryCall:
