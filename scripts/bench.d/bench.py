@@ -14,18 +14,22 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import cases
+import fresh
 import others
+import sending
 from by_hand import ByHand
 from contest import Contest
 from engine import Engine
 from registry import registry
-from table import NOTES, costs_table, machine, seconds_table
+from table import NOTES, costs_table, machine, others_table, seconds_table
 
 CASES: dict[str, Callable[[Contest], Awaitable[None]]] = {
     "single": cases.single,
     "platforms": cases.platforms,
     "gathered": cases.gathered,
     "command": others.command,
+    "fresh": fresh.fresh,
+    "sending": sending.sending,
     "large": others.large,
     "memory": others.memory,
     "imports": others.imports,
@@ -61,8 +65,11 @@ async def main() -> None:
     """Runs the chosen cases and prints the tables."""
     chosen = arguments()
     os.environ.setdefault("FLYTE_BUILDKIT_PROGRESS", "quiet")
-    # Whoever ends the bench does not want to keep what it has put into the engine.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    own = asyncio.current_task()
+    assert own is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Whoever ends the bench does not want to keep what it has put into the engine.
+        asyncio.get_running_loop().add_signal_handler(number, own.cancel)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         work = Path(folder)
         for name in ("registry", "images", "work"):
@@ -90,8 +97,8 @@ def tell(contest: Contest, file: Path | None) -> None:
     what = machine(contest.runs)
     parts = [what]
     if contest.rows:
-        parts += [seconds_table(contest.rows), costs_table(contest.rows), NOTES]
-    print("\n\n".join([*parts, *contest.notes]))
+        parts += [seconds_table(contest.rows), others_table(contest.rows), costs_table(contest.rows), NOTES]
+    print("\n\n".join(filter(None, [*parts, *contest.notes])))
     if file is not None:
         rows = [row.to_json() for row in contest.rows]
         whole = {"machine": what, "platform": platform.platform(), "rows": rows, "notes": contest.notes}
@@ -99,4 +106,7 @@ def tell(contest: Contest, file: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except asyncio.CancelledError:
+        sys.exit("ended")

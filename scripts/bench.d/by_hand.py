@@ -88,9 +88,12 @@ class ByHand:
 
     def _one(self, subject: Subject) -> list[str]:
         file, context = self._written(subject)
+        cache = f"type=registry,ref={subject.cache}/{subject.name}:buildcache"
         return [
             "docker", "buildx", "build", "--builder=default", f"--output={self._output}", "--provenance=false",
             f"--platform={','.join(subject.platforms)}", f"--build-arg=BUILDKIT_CACHE_MOUNT_NS={subject.world.caches}",
+            *([f"--cache-from={cache}", f"--cache-to={cache},mode=max"] if subject.cache else []),
+            *(["--network=host", "--allow=network.host"] if subject.host_network else []),
             f"--tag={subject.repository}:latest", f"--file={file}", str(context),
         ]  # fmt: skip
 

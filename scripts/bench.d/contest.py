@@ -77,12 +77,15 @@ class Contest:
         say(f"  {who}: {sample.seconds:.2f} s, {sample.pushed_bytes / 1e6:.1f} MB pushed, {sample.reused} blobs reused")
         return sample
 
-    def worlds(self, platforms: Sequence[str] = (MACHINE,)) -> dict[str, World]:
-        """A new world for each contestant; with cache mounts that are warm after the first, if that is measured."""
+    def worlds(self, platforms: Sequence[str] = (MACHINE,), names: Sequence[str] = NAMES) -> dict[str, World]:
+        """A new world for each contestant, to be forgotten by the caller.
+
+        Its cache mounts are warm if there was another before, and that is what is measured.
+        """
         run = self.engine.registry.rpartition("-")[2]
         return {
             who: self.engine.world(who, platforms, caches=f"{who}-{run}" if self.warm_downloads else "")
-            for who in NAMES
+            for who in names
         }
 
     async def cold(
@@ -102,16 +105,20 @@ class Contest:
             The worlds of the last run, to go on in and to be forgotten by the caller.
         """
         worlds: dict[str, World] = {}
-        for run in range(-self.warm_downloads, self.runs):
+        try:
+            for run in range(-self.warm_downloads, self.runs):
+                self.engine.forget(*worlds.values())
+                worlds = self.worlds(platforms)
+                say(f"{row.case}: run {run + 1} of {self.runs}")
+                for who in order(NAMES, run):
+                    sample = await self.build(who, subjects(worlds[who]))
+                    if run >= 0:
+                        row.samples.setdefault(who, []).append(sample)
+                if run == 0:
+                    self._check({who: subjects(world)[0] for who, world in worlds.items()})
+        except BaseException:
             self.engine.forget(*worlds.values())
-            worlds = self.worlds(platforms)
-            say(f"{row.case}: run {run + 1} of {self.runs}")
-            for who in order(NAMES, run):
-                sample = await self.build(who, subjects(worlds[who]))
-                if run >= 0:
-                    row.samples.setdefault(who, []).append(sample)
-            if run == 0:
-                self._check({who: subjects(world)[0] for who, world in worlds.items()})
+            raise
         return worlds
 
     async def warm(

@@ -36,28 +36,33 @@ class Engine:
 
     def __init__(self, registry: str, work: Path) -> None:
         # One folder for all repositories: what is in one of them is linked into another and not sent again.
-        self.registry = f"{registry}/bench-{uuid.uuid4().hex[:8]}"
+        self.name = f"bench-{uuid.uuid4().hex[:8]}"
+        self.registry = f"{registry}/{self.name}"
         self.work = work
         self.started = time.time()
 
+    @property
+    def base(self) -> str:
+        """The common base of all worlds."""
+        return f"{self.registry}/base:latest"
+
     def prepare(self) -> None:
         """Puts the common base into the registry, where it is before a project's second image as well."""
-        base = f"{self.registry}/base:latest"
-        lines = [f"FROM {PYTHON} AS python"]
+        lines = [f"FROM {PYTHON} AS {self.name}"]
         if certificates := os.environ.get("BUILDKIT_BUILDER_CA"):
             shutil.copy(certificates, self.work / "ca.pem")
             lines.append("COPY ca.pem /etc/ssl/certs/ca-certificates.crt")
         lines += [
-            f"RUN echo {self.registry} >/etc/bench",
+            f"RUN echo {self.name} >/etc/bench",
             # One layer of its own: the engine notes only so many places that a layer is in, and where it is not
             # noted to be in this registry, it is sent again with each repository.
             "FROM scratch",
-            "COPY --from=python / /",
+            f"COPY --from={self.name} / /",
             "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8",
             *(["ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"] if certificates else []),
         ]
-        self._build(base, lines, self.platforms())
-        docker("push", "--quiet", base)
+        self._build(self.base, lines, self.platforms())
+        docker("push", "--quiet", self.base)
 
     def platforms(self) -> tuple[str, ...]:
         """The platforms that both base images have in the engine and that it can run."""
@@ -81,15 +86,15 @@ class Engine:
         world = World(
             name=name, base=f"bench-base:{name}", uv=f"bench-uv:{name}", caches=caches or name, registry=self.registry
         )
-        self._build(world.base, [f"FROM {self.registry}/base:latest", f"RUN echo {name} >/etc/bench-world"], platforms)
+        self._build(world.base, [f"FROM {self.base}", f"RUN echo {name} >/etc/bench-world"], platforms)
         lines = [
             f"FROM {UV} AS uv",
-            f"FROM --platform=$BUILDPLATFORM {PYTHON} AS changed",
+            f"FROM --platform=$BUILDPLATFORM {PYTHON} AS {name}",
             "COPY --from=uv /uv /uv",
             # An ELF file may have anything behind its end.
             f"RUN echo {name} >>/uv",
             "FROM scratch",
-            "COPY --from=changed /uv /uv",
+            f"COPY --from={name} /uv /uv",
         ]
         self._build(world.uv, lines, platforms)
         return world
@@ -120,7 +125,7 @@ class Engine:
     def close(self) -> None:
         """Takes the common base out."""
         forget_images(f"{self.registry}/*")
-        _prune(_made_of(self.registry, _records()))
+        _prune(_made_of(self.name, _records()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

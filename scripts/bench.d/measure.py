@@ -125,10 +125,10 @@ def in_process(work: Work, *, alone: bool) -> Build:
 
     async def build() -> Cost:
         _forget_peak()
-        begun, start = _cpu(), time.perf_counter()
+        begun, start = cpu_seconds(), time.perf_counter()
         await work()
         seconds = time.perf_counter() - start
-        return Cost(seconds=seconds, cpu=_cpu() - begun, peak=_peak() if alone else None)
+        return Cost(seconds=seconds, cpu=cpu_seconds() - begun, peak=_peak() if alone else None)
 
     return build
 
@@ -163,7 +163,7 @@ def _peak() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
     """Seconds of processor time of this process and of its children that are over."""
     both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in both)

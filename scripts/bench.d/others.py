@@ -37,7 +37,7 @@ async def large(contest: Contest) -> None:
     """
     folder = contest.work / "large"
     make_files(folder, 20_000, _LARGE)
-    worlds = {who: world for who, world in contest.worlds().items() if who in (OURS, THEIRS)}
+    worlds = contest.worlds(names=(OURS, THEIRS))
 
     def subjects(world: World, _: int) -> list[Subject]:
         return [Subject(world=world, name=world.name, source=folder)]
@@ -94,15 +94,19 @@ async def memory(contest: Contest) -> None:
     for case, files in (("one file", 1), ("20,000 files", 20_000)):
         folder = contest.work / f"memory-{files}"
         make_files(folder, files, _LARGE)
-        world = contest.worlds()[OURS]
+        world = contest.worlds(names=(OURS,))[OURS]
         arguments = [world.base, world.name, world.registry, str(small), str(folder)]
-        done = subprocess.run([sys.executable, "-c", _MEMORY, *arguments], capture_output=True, text=True, check=True)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _MEMORY, *arguments], stdout=subprocess.PIPE, text=True, check=True
+            )
+        finally:
+            contest.engine.forget(world)
+            contest.engine.forget_sources(_LARGE)
+            shutil.rmtree(folder)
         figures = json.loads(done.stdout.splitlines()[-1])
         grown = figures["peak"] - figures["idle"]
         contest.note(f"memory while sending 1 GB, {case}: {grown:.0f} MB above {figures['idle']:.0f} MB idle (bar: 80)")
-        contest.engine.forget(world)
-        contest.engine.forget_sources(_LARGE)
-        shutil.rmtree(folder)
 
 
 async def imports(contest: Contest) -> None:

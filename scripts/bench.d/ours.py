@@ -17,9 +17,10 @@ _make_cache = llb.Cache.__init__
 
 def prepare(subjects: Sequence[Subject]) -> Callable[[], Coroutine[Any, Any, None]]:
     """Makes ready to build images of one world, all at once."""
-    world = subjects[0].world
+    world, cache = subjects[0].world, subjects[0].cache
     os.environ["FLYTE_BUILDKIT_UV_IMAGE"] = world.uv
-    os.environ.pop("FLYTE_DOCKER_BUILD_EXTRA_ARGS", None)
+    os.environ["FLYTE_BUILDKIT_CACHE"] = cache or "off"
+    os.environ["FLYTE_DOCKER_BUILD_EXTRA_ARGS"] = "--network host" if subjects[0].host_network else ""
     _name_caches(world.caches)
     images = [flyte_image(subject) for subject in subjects]
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flyte import Image
 
+_PLATFORMS: dict[str, Literal["linux/amd64", "linux/arm64"]] = {
+    "linux/amd64": "linux/amd64",
+    "linux/arm64": "linux/arm64",
+}
 MACHINE = f"linux/{'arm64' if platform.machine() in ('aarch64', 'arm64') else 'amd64'}"
 
 
@@ -40,6 +44,8 @@ class Subject:
         pip: Layers of Python packages.
         source: A folder, copied to `/app`.
         name: The repository's name, below the world's registry.
+        cache: Where steps are written to and read from, as the beginning of a name in a registry; nowhere if empty.
+        host_network: Whether steps use the machine's network, where the engine has none.
     """
 
     world: World
@@ -48,6 +54,8 @@ class Subject:
     pip: tuple[tuple[str, ...], ...] = ()
     source: Path | None = None
     platforms: tuple[str, ...] = (MACHINE,)
+    cache: str = ""
+    host_network: bool = False
 
     @property
     def repository(self) -> str:
@@ -62,12 +70,14 @@ class Subject:
     def from_json(cls, text: dict[str, Any]) -> Subject:
         """Reads what `to_json` wrote."""
         return cls(
-            world=World(**text["world"]),
-            name=text["name"],
-            apt=tuple(map(tuple, text["apt"])),
-            pip=tuple(map(tuple, text["pip"])),
-            source=Path(text["source"]) if text["source"] else None,
-            platforms=tuple(text["platforms"]),
+            **{
+                **text,
+                "world": World(**text["world"]),
+                "apt": tuple(map(tuple, text["apt"])),
+                "pip": tuple(map(tuple, text["pip"])),
+                "source": Path(text["source"]) if text["source"] else None,
+                "platforms": tuple(text["platforms"]),
+            }
         )
 
 
@@ -78,7 +88,7 @@ def flyte_image(subject: Subject) -> Image:
         registry=subject.world.registry,
         extendable=True,
         python_version=(3, 11),
-        platform=subject.platforms,
+        platform=tuple(_PLATFORMS[name] for name in subject.platforms),
     )
     for packages in subject.apt:
         image = image.with_apt_packages(*packages)

@@ -40,6 +40,24 @@ def seconds_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def others_table(rows: Sequence[Row]) -> str:
+    """What is compared with neither A nor C; empty where nothing is."""
+    lines = [
+        _line(
+            [
+                row.case,
+                _number(row.median(OURS), "{:.2f} s"),
+                f"{who}: {_number(row.median(who), '{:.2f} s')}",
+                _ratio(row, who),
+            ]
+        )
+        for row in rows
+        for who in row.samples
+        if who not in (OURS, THEIRS, HAND)
+    ]
+    return "\n".join(["| Case | ours | compared with | ratio |", "|---|---|---|---|", *lines]) if lines else ""
+
+
 def costs_table(rows: Sequence[Row]) -> str:
     """What the builds sent, and what they cost on the client's side: ours / A / C."""
     lines = [
