@@ -66,7 +66,7 @@ _IMAGE = (
 )
 
 _STATUS = re.compile(r"unexpected status[^\n]{0,500}?: [45]\d\d\b[^\n]{0,100}")
-_EXIT = re.compile(r"exit (?:code|status):? (\d+)")
+_EXIT = re.compile(r"exit (?:code|status):? (\d{1,9})")
 _COMMAND = re.compile(r'process "(?P<command>.*)" did not complete successfully', re.DOTALL)
 
 _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (

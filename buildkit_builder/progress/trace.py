@@ -194,7 +194,7 @@ class Trace:
         members = self._members.setdefault(after, [])
         if event.digest not in members:
             members.append(event.digest)
-        return {before or after: None, after: None}
+        return {after if before is None else before: None, after: None}
 
     def _take_statuses(self, events: Iterable[StatusEvent]) -> Iterable[tuple[str, StatusEvent]]:
         for event in map(limits.cut_status, events):

@@ -257,7 +257,7 @@ def resident() -> int:
 
 @pytest.mark.usefixtures("connected")
 async def test_many_after_another(image: MakeImage, user: Path, tmp_path: Path) -> None:
-    """Threads, open files, tasks, temporary files and objects are as many after sixty builds as after ten."""
+    """Threads, open files, tasks, temporary files and objects are as many after many builds as after ten."""
     (user / "main.py").write_text("x = 1\n")
     subject = image(0).with_source_file(user / "main.py", dst="/app/").with_env_vars({"A": "1"})
     for _ in range(10):

@@ -44,10 +44,10 @@ async def send_bytes(daemon: Daemon, chunks: Sequence[bytes], *metadata: tuple[s
 async def send_tree(daemon: Daemon, entries: Sequence[tuple[Stat, bytes]], index: str = "0") -> Any:
     """Sends a tree as fsutil does; returns the call when both have finished, or it has failed."""
     call = daemon.stream(services.FILESEND_DIFF_COPY, [(ID, index)])
-    for entry, _ in entries:
-        await call.write(Packet(stat=entry).SerializeToString())
-    await call.write(b"")
     try:
+        for entry, _ in entries:
+            await call.write(Packet(stat=entry).SerializeToString())
+        await call.write(b"")
         while (message := await call.read()) is not EOF:
             packet = Packet.FromString(message)
             if packet.type == Packet.PACKET_FIN:
