@@ -240,7 +240,6 @@ async def test_daemon_that_refuses() -> None:
                 await doctor.examine(connection)
 
 
-@pytest.mark.engine
 async def test_real_daemon_is_healthy(engine: Engine) -> None:
     """The engine that the tests run against can all that the tests need."""
     kind: Kind = "docker" if engine.docker_host else "buildkit"

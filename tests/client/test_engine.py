@@ -28,8 +28,6 @@ from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.fakes.docker_engine import pump
 
-pytestmark = pytest.mark.engine
-
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n"
 

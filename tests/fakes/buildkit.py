@@ -441,6 +441,8 @@ class FakeBuildKit:
                 self.sessions[name] = channel
                 self._changed.notify_all()
             reader, writer = await asyncio.shield(accepted)
+            # The channel connects again when this connection ends, to nobody.
+            server.close()
             inward = asyncio.ensure_future(_pour(requests, writer))
             while data := await reader.read(32 * 1024):
                 yield control_pb2.BytesMessage(data=data)

@@ -20,8 +20,6 @@ from tests.integration.conftest import BASE, Private
 from tests.integration.registry import tags
 from tests.integration.servers import PASSWORD, USER, answering, auth
 
-pytestmark = pytest.mark.engine
-
 NOWHERE = "unix:///nowhere/at/all.sock"
 # A port of the loopback that the system gives to nobody.
 CLOSED = "127.0.0.1:1"

@@ -37,8 +37,6 @@ from tests.integration.github_cache import github_cache
 from tests.integration.registry import PulledImage, digest_of, exists, forget, manifest, pull, tags
 from tests.integration.servers import PASSWORD, USER
 
-pytestmark = pytest.mark.engine
-
 DEBIAN = "debian:bookworm-slim"
 # These engines have no network for their steps, and the base no Python: a shell stands in for it.
 BARE = "--network none --build-arg UV_PYTHON=/bin/sh"

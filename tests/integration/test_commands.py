@@ -17,8 +17,6 @@ from tests.integration.conftest import BASE, Private
 from tests.integration.registry import pull, tags
 from tests.integration.servers import PASSWORD
 
-pytestmark = pytest.mark.engine
-
 CLOSED = "127.0.0.1:1"
 DEADLINE_SECONDS = 60
 

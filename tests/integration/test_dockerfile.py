@@ -17,8 +17,6 @@ from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import PulledImage, exists, manifest, pull
 
-pytestmark = pytest.mark.engine
-
 EXTRA = "FLYTE_DOCKER_BUILD_EXTRA_ARGS"
 DEBIAN = "debian:bookworm-slim"
 

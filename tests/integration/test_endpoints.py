@@ -37,8 +37,6 @@ from tests.integration.command import Finished
 from tests.integration.conftest import BASE, Build
 from tests.integration.places import Machine, container, ssh_server, write_buildctl, write_program
 
-pytestmark = pytest.mark.engine
-
 ENDPOINT = "FLYTE_BUILDKIT_ENDPOINT"
 
 

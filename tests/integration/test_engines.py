@@ -31,8 +31,6 @@ from tests.integration.daemon import Daemon, daemon
 from tests.integration.registry import exists, pull
 from tests.integration.servers import PASSWORD, USER, PrivateRegistry, auth, private_registry
 
-pytestmark = pytest.mark.engine
-
 DEBIAN = "debian:bookworm-slim"
 EXTRA = "FLYTE_DOCKER_BUILD_EXTRA_ARGS"
 # The engine of these tests has no network for its steps, and the base no Python: a shell stands in for it.

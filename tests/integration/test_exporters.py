@@ -44,8 +44,6 @@ from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import exists, manifest
 
-pytestmark = pytest.mark.engine
-
 PLATFORM = llb.Platform(architecture="amd64")
 EXTRA = "FLYTE_DOCKER_BUILD_EXTRA_ARGS"
 

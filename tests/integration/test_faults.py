@@ -25,8 +25,6 @@ from buildkit_builder.solve.frontend import GraphFrontend
 from tests.conftest import Engine
 from tests.integration.daemon import daemon
 
-pytestmark = pytest.mark.engine
-
 DEBIAN = "debian:bookworm-slim"
 PLATFORM = llb.Platform(architecture="amd64")
 

@@ -29,8 +29,6 @@ from tests.integration.proxies import RegistryProxy, Silent, Spoiling, healthy, 
 from tests.integration.registry import exists, forget
 from tests.integration.test_faults import DEBIAN, running
 
-pytestmark = pytest.mark.engine
-
 UPLOAD = "/blobs/uploads/"
 
 

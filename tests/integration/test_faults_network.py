@@ -19,8 +19,6 @@ from tests.integration.leftovers import Held, left_since
 from tests.integration.proxies import Network, network
 from tests.integration.test_faults import DEBIAN, gone, running
 
-pytestmark = pytest.mark.engine
-
 
 def sleeping(marker: str) -> BuildRequest:
     """A build of one step that takes as many seconds as its marker says, and never comes from a cache."""

@@ -34,8 +34,6 @@ from tests.integration.proxies import (
 )
 from tests.integration.registry import exists, forget
 
-pytestmark = pytest.mark.engine
-
 UPLOAD, BLOB, MANIFEST = "/blobs/uploads/", "/blobs/sha256:", "/manifests/"
 CLOSED = "127.0.0.1:1"
 FAILS = Answered(status=500)

@@ -25,8 +25,6 @@ from buildkit_builder.solve.frontend import GraphFrontend
 from tests.conftest import Engine
 from tests.integration.daemon import Daemon, daemon
 
-pytestmark = pytest.mark.engine
-
 PLATFORM = llb.Platform(architecture="amd64")
 SIZE = 3_000_000
 

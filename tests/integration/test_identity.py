@@ -16,8 +16,6 @@ from tests.conftest import Engine
 from tests.integration.conftest import Build
 from tests.integration.registry import manifest, pull
 
-pytestmark = pytest.mark.engine
-
 
 async def asked(image: Image) -> str | None:
     """What Flyte is told when it asks whether an image is there; Flyte itself would remember the first answer."""

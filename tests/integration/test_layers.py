@@ -10,8 +10,6 @@ from flyte import Image, Secret
 
 from tests.integration.conftest import Build
 
-pytestmark = pytest.mark.engine
-
 
 async def test_environment_variables_in_order(base: Image, build: Build) -> None:
     """The config has Flyte's variables, then the user's, references put in."""

@@ -30,8 +30,6 @@ from tests.integration.leftovers import Held, left_since
 from tests.integration.registry import exists, pull
 from tests.integration.test_faults import gone, running
 
-pytestmark = pytest.mark.engine
-
 MakeImage = Callable[[int], Image]
 # Says what no other run of the step says.
 STAMP = "head -c 16 /dev/urandom | od -An -tx1 > /stamp"

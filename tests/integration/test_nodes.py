@@ -27,8 +27,6 @@ from tests.integration.daemon import Daemon, daemon
 from tests.integration.registry import digest_of, exists, manifest, pull
 from tests.integration.servers import open_registry
 
-pytestmark = pytest.mark.engine
-
 Name = Literal["linux/amd64", "linux/arm64"]
 BOTH: tuple[Name, ...] = ("linux/amd64", "linux/arm64")
 # Nothing runs, so that a node may build for any platform; what is added comes from the test.

@@ -25,8 +25,6 @@ from tests.integration.conftest import BASE, Build
 from tests.integration.daemon import Daemon, daemon
 from tests.integration.registry import blob, manifest
 
-pytestmark = pytest.mark.engine
-
 DEBIAN = "debian:bookworm-slim"
 BARE = "--network none --build-arg UV_PYTHON=/bin/sh"
 EPOCH = 1_700_000_000

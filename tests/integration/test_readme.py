@@ -6,12 +6,8 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 from tests.conftest import REPOSITORY, Engine
 from tests.integration.registry import pull
-
-pytestmark = pytest.mark.engine
 
 
 def test_the_example_of_a_client_runs(engine: Engine, name: str) -> None:

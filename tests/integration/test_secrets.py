@@ -29,8 +29,6 @@ from tests.conftest import Engine
 from tests.integration.command import run, write_project
 from tests.integration.conftest import BASE, Build
 
-pytestmark = pytest.mark.engine
-
 MOUNT = "/etc/flyte/secrets"
 # Both secrets, whole, line by line, and in two halves a moment apart, on both streams.
 PRINT = (

@@ -21,8 +21,6 @@ from tests.integration.conftest import BASE
 from tests.parity.packages import BACKEND, Package, serve, write_sdist
 from tests.parity.tools import UV_IMAGE
 
-pytestmark = pytest.mark.engine
-
 BUILDS, ROUNDS, PACKAGES, SOURCES, MODULES = 8, 2, 24, 4, 20
 # Every file of every distribution is what its wheel says, and every module is there to be imported.
 CHECK = """\

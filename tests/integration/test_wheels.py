@@ -41,8 +41,6 @@ from tests.integration.conftest import BASE
 from tests.parity.packages import Index, Package, project, serve, write_project
 from tests.parity.tools import UV_IMAGE
 
-pytestmark = pytest.mark.engine
-
 PLATFORM = llb.Platform(architecture="amd64")
 CA = "/dev/ca.pem"
 ENV = (

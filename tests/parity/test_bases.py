@@ -13,8 +13,6 @@ from tests.parity.bases import AMD64, Bases
 from tests.parity.builders import Parity
 from tests.parity.packages import Index
 
-pytestmark = pytest.mark.engine
-
 
 async def test_everything_a_config_can_say(bases: Bases, parity: Parity) -> None:
     """Entrypoint, command, labels, ports, volumes, shell, health check, stop signal and the rest are kept."""

@@ -10,8 +10,6 @@ from flyte import Image
 from tests.parity.builders import Parity
 from tests.parity.packages import Index
 
-pytestmark = pytest.mark.engine
-
 
 async def test_value_with_a_space(base: Image, parity: Parity) -> None:
     """A value of two words is an error of theirs."""

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from flyte import Image
 
 from tests.parity.builders import Parity
-
-pytestmark = pytest.mark.engine
 
 
 async def test_variables(base: Image, parity: Parity) -> None:

@@ -12,8 +12,6 @@ from tests.conftest import Engine
 from tests.parity.bases import Bases
 from tests.parity.builders import Parity
 
-pytestmark = pytest.mark.engine
-
 
 def lines(image: Image, *text: str) -> Image:
     """The image with lines of a Dockerfile, as Flyte's default image has them."""

@@ -10,7 +10,6 @@ from flyte import Image
 from tests.parity.builders import Parity
 from tests.parity.packages import Index
 
-pytestmark = pytest.mark.engine
 SITE = "opt/venv/lib/python3.11/site-packages"
 
 

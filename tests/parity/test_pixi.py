@@ -19,8 +19,6 @@ from tests.parity.bases import AMD64, Bases
 from tests.parity.builders import Parity
 from tests.parity.packages import Index
 
-pytestmark = pytest.mark.engine
-
 # Writes down what it sees, and makes the environment, as pixi would.
 STAND_IN = """\
 #!/bin/sh

@@ -18,7 +18,6 @@ from tests.parity.builders import Parity
 from tests.parity.packages import TOKEN, USER, Index, Package, write_project
 from tests.parity.tools import Tools
 
-pytestmark = pytest.mark.engine
 SITE = "opt/venv/lib/python3.11/site-packages"
 
 

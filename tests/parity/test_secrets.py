@@ -13,7 +13,6 @@ from tests.integration.registry import PulledImage
 from tests.parity.builders import Parity
 from tests.parity.packages import TOKEN, Index
 
-pytestmark = pytest.mark.engine
 # What a step may leave of a value without giving it away.
 SUM = "md5sum | cut -c1-32"
 

@@ -14,8 +14,6 @@ from flyte import Image
 from tests.parity.bases import Bases
 from tests.parity.builders import Parity
 
-pytestmark = pytest.mark.engine
-
 
 def write(folder: Path, *paths: str) -> Path:
     """Makes files whose content is their path; returns the folder."""

@@ -58,7 +58,6 @@ async def _solve(connection: Connection, state: llb.State, display: Display) -> 
     return trace
 
 
-@pytest.mark.engine
 async def test_real_build_and_its_repetition(connection: Connection) -> None:
     """A build's steps and log are shown with our names, and the same build again is cached."""
     token = uuid.uuid4().hex
@@ -80,7 +79,6 @@ async def test_real_build_and_its_repetition(connection: Connection) -> None:
     assert (0, 3) == (summarize(two, ref="", seconds=0).steps_run, summarize(two, ref="", seconds=0).steps_cached)
 
 
-@pytest.mark.engine
 async def test_real_failure_in_the_live_view(connection: Connection, terminal: Terminal) -> None:
     """After a failed build the screen shows the failed step, what it printed, and the steps it stopped."""
     token = uuid.uuid4().hex

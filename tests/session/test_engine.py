@@ -31,8 +31,6 @@ from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine
 from tests.session.harness import write_tree
 
-pytestmark = pytest.mark.engine
-
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 PLATFORM = llb.Platform.parse("linux/amd64")
 TIME = 1_600_000_000_123_456_789
