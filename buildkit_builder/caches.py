@@ -230,7 +230,7 @@ class _Drawing:
     def _packing(self) -> dict[str, str]:
         """As the image's own layers are packed, so that those are in both, and once."""
         settings = self._settings
-        level = settings.compression_level
+        level = settings.level
         return {
             **({"compression": settings.compression} if settings.compression else {}),
             **({"compression-level": str(level)} if level is not None else {}),

@@ -135,9 +135,7 @@ def _push(reference: str, settings: Settings) -> Push:
     return Push(
         reference=reference,
         insecure=is_insecure(llb.ImageReference.parse(reference).domain, settings.insecure_registries),
-        compression=Compression(
-            type=settings.compression, level=settings.compression_level, force=settings.force_compression
-        ),
+        compression=Compression(type=settings.compression, level=settings.level, force=settings.force_compression),
         oci_media_types=settings.oci_media_types,
         annotations=settings.annotations,
         rewrite_timestamps=settings.epoch is not None,

@@ -23,6 +23,7 @@ ENGINE_VARIABLES = (
     "BUILDKIT_BUILDER_CA",
     "BUILDKIT_BUILDER_DOCKERD",
     "BUILDKIT_BUILDER_ENGINE_DIR",
+    "BUILDKIT_BUILDER_NO_EMULATOR",
     "BUILDKIT_BUILDER_REGISTRY_BIN",
     "BUILDKIT_BUILDER_TEST_REGISTRY",
     "BUILDKIT_HOST",
@@ -132,6 +133,13 @@ def _engine() -> Engine:
         registry_bin=path("BUILDKIT_BUILDER_REGISTRY_BIN"),
         environ=found,
     )
+
+
+@pytest.fixture(scope="session")
+def emulator(engine: Engine) -> None:
+    """An engine that runs arm64 programs; the one thing that a machine's kernel can refuse to `scripts/engine`."""
+    if engine.environ.get("BUILDKIT_BUILDER_NO_EMULATOR"):
+        pytest.skip("NOT RUN: this machine lets nobody register an emulator for arm64, as `scripts/engine up` has said")
 
 
 @pytest.fixture

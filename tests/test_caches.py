@@ -57,7 +57,9 @@ def test_beside_the_image() -> None:
 
     own = "registry.example/team/app:buildcache-mine-linux-amd64"
     assert [own, "registry.example/team/app:buildcache-main-linux-amd64"] == refs(found.imports)
-    attributes = {"ref": own, "mode": "max", "image-manifest": "true", "oci-mediatypes": "true"}
+    attributes = {
+        "ref": own, "mode": "max", "image-manifest": "true", "oci-mediatypes": "true", "compression-level": "1"
+    }  # fmt: skip
     entry = CacheEntry(type="registry", attributes=attributes, platform=AMD64)
     assert (CacheExport(entry=entry, platforms=(AMD64,), only_if_made=True),) == found.exports
     assert () == found.notes

@@ -19,8 +19,8 @@ are comma separated, maps are `key=value,key=value`, and true is any of `1`, `tr
 | `https_proxy` | `FLYTE_BUILDKIT_HTTPS_PROXY` | text | proxy of build steps for `https://` |
 | `no_proxy` | `FLYTE_BUILDKIT_NO_PROXY` | text | hosts that build steps reach without a proxy |
 | `all_proxy` | `FLYTE_BUILDKIT_ALL_PROXY` | text | proxy of build steps for everything else |
-| `compression` | `FLYTE_BUILDKIT_COMPRESSION` | gzip, zstd, estargz or uncompressed | how new layers are compressed; BuildKit's choice (gzip) when not set |
-| `compression_level` | `FLYTE_BUILDKIT_COMPRESSION_LEVEL` | whole number | 0 to 9 for gzip and estargz, 0 to 22 for zstd |
+| `compression` | `FLYTE_BUILDKIT_COMPRESSION` | gzip, zstd, estargz or uncompressed | how new layers are compressed; gzip when not set |
+| `compression_level` | `FLYTE_BUILDKIT_COMPRESSION_LEVEL` | whole number | 0 to 9 for gzip and estargz, 0 to 22 for zstd; 1 for gzip when not set |
 | `force_compression` | `FLYTE_BUILDKIT_FORCE_COMPRESSION` | true or false | true compresses the base image's layers anew as well |
 | `oci_media_types` | `FLYTE_BUILDKIT_OCI_MEDIA_TYPES` | true or false | OCI's media types in the manifest, or Docker's; BuildKit's choice when not set |
 | `annotations` | `FLYTE_BUILDKIT_ANNOTATIONS` | map | annotations of the manifest; `index:NAME` and buildx's other levels go elsewhere |
@@ -60,6 +60,8 @@ SECTION = "image.buildkit"
 PREFIX = "FLYTE_BUILDKIT_"
 Compression = Literal["gzip", "zstd", "estargz", "uncompressed"]
 LEVELS = {"gzip": 9, "estargz": 9, "zstd": 22}
+# BuildKit's own gzip level takes half as long again to export an image, for an eighth off its size.
+QUICK = 1
 ProgressMode = Literal["auto", "tty", "plain", "rawjson", "quiet"]
 # How keys end whose values may hold a password.
 _SECRET = ("_proxy", "cache_from", "cache_to")
@@ -131,6 +133,13 @@ class Settings:
         settings = cls(tls=tls, **_with_flags(read, buildx.read(environ)))
         _check(settings)
         return settings
+
+    @property
+    def level(self) -> int | None:
+        """How hard layers are compressed: what is set, else quickly; `None` leaves other types to BuildKit."""
+        if self.compression_level is None and self.compression in (None, "gzip"):
+            return QUICK
+        return self.compression_level
 
     @property
     def epoch(self) -> str | None:

@@ -198,6 +198,7 @@ def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingPr
         network=extra.network,
         extra_hosts=extra.add_hosts,
         no_cache=extra.no_cache,
+        epoch=settings.epoch or "",
         side_by_side=settings.parallel,
         build_args=extra.build_args,
     )

@@ -12,6 +12,8 @@ from buildkit_builder.plan import CacheMount, Run, SourceMount
 from buildkit_builder.plan.effects import BARRIER
 from buildkit_builder.spec import SecretRef
 
+# See reproducible-builds.org, "SOURCE_DATE_EPOCH": Python, compilers and packers obey it.
+_EPOCH = "SOURCE_DATE_EPOCH"
 _DEFAULT_SHELL = ("/bin/sh", "-c")
 
 CA_SECRET = "buildkit-builder/ca"
@@ -40,6 +42,7 @@ def run(
     cwd: str | None = None,
     readable: Callable[[str], bool] = lambda _: True,
     mounts: Sequence[llb.Mount] = (),
+    traces: Sequence[str] = (),
 ) -> llb.Exec:
     """Runs a command as the image's user, in the image's shell and working directory, with what its step mounts.
 
@@ -53,6 +56,8 @@ def run(
         cwd: Another working directory than the image's.
         readable: Which of the image's variables the command can read; the others are no input of it.
         mounts: More mounts.
+        traces: What it leaves behind that is different each time and of no use, as patterns for the shell; taken away
+            where the image is to be the same each time.
     """
     config, environment = draft.config, draft.environment
     platform = platform or draft.platform
@@ -70,6 +75,12 @@ def run(
     if environment.ca_bundle:
         every.append(llb.SecretFile(_CA_PATH, CA_SECRET, mode=0o444))
         env += [(key, _CA_PATH) for key in _CA_VARIABLES if key not in config.env]
+    if environment.epoch:
+        # Python's byte code, for one, then does not say when its source was written, which the export changes.
+        if _EPOCH not in config.env:
+            env.append((_EPOCH, environment.epoch))
+        if traces:
+            text = f"{text} && rm -rf {' '.join(traces)}"
     return root.run(
         (*(config.shell or _DEFAULT_SHELL), text),
         env=env,

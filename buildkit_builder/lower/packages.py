@@ -30,7 +30,7 @@ def install(draft: Draft, step: InstallPackages) -> None:
     lent = () if draft.host is None else (llb.Bind(packages.NATIVE, draft.host.root, readonly=True),)
 
     def make(state: llb.State) -> llb.State:
-        return run(draft, command, state, command.command, name=name, cwd=cwd, mounts=lent).root
+        return run(draft, command, state, command.command, name=name, cwd=cwd, mounts=lent, traces=packages.TRACES).root
 
     draft.change(step.name, effects, make)
     draft.lacks_lists = True

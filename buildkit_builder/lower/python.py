@@ -23,6 +23,9 @@ from buildkit_builder.plan.wheels import AHEAD, MACHINES, NO_BUILDS, WORK_FOLDER
 
 _UV = "/usr/bin/uv"
 _TEXT = "/dev/buildkit-builder-install"
+_LOCKS = ("/tmp/uv-*.lock",)
+# With what uv notes of interpreters, their files' times among it, where its cache is no mount.
+_NOTES = (*_LOCKS, "${HOME:-/root}/.cache/uv/interpreter-v*")
 
 
 def install(draft: Draft, number: int, step: Run) -> None:
@@ -36,8 +39,7 @@ def install(draft: Draft, number: int, step: Run) -> None:
     home = environment_folder(draft.config)
     if home is None:
         # Into the system's own Python: that is anywhere.
-        name = draft.emulated(step.name)
-        draft.change(step.name, BARRIER, lambda state: run(draft, step, state, step.command, name=name).root)
+        _in_order(draft, step, BARRIER, _LOCKS)
         return
     ordered = Effects.of(reads=(EVERYTHING,), writes=(home,))
     if _can_be_ahead(draft):
@@ -50,8 +52,7 @@ def install(draft: Draft, number: int, step: Run) -> None:
             if is_attempt:
                 draft.attempts[number] = len(draft.branches.changes) - 1
                 return
-    name = draft.emulated(step.name)
-    draft.change(step.name, ordered, lambda state: run(draft, step, state, step.command, name=name).root)
+    _in_order(draft, step, ordered, _LOCKS)
 
 
 def make_environment(draft: Draft, step: Run) -> None:
@@ -59,8 +60,7 @@ def make_environment(draft: Draft, step: Run) -> None:
     home = environment_folder(draft.config)
     if home is None or draft.host is None:
         effects = BARRIER if home is None else Effects.of(reads=(EVERYTHING,), writes=(home,))
-        name = draft.emulated(step.name)
-        draft.change(step.name, effects, lambda state: run(draft, step, state, step.command, name=name).root)
+        _in_order(draft, step, effects, _NOTES)
         return
     folder = llb.mkdir(home, 0o755, parents=True)
 
@@ -78,6 +78,15 @@ def environment_folder(config: llb.ImageConfig) -> str | None:
     if not folder.startswith("/") or posixpath.normpath(folder) != folder or folder == "/":
         return None
     return folder if python.startswith(f"{folder}/") else None
+
+
+def _in_order(draft: Draft, step: Run, effects: Effects, traces: Sequence[str]) -> None:
+    name = draft.emulated(step.name)
+
+    def make(state: llb.State) -> llb.State:
+        return run(draft, step, state, step.command, name=name, traces=traces).root
+
+    draft.change(step.name, effects, make)
 
 
 def _can_be_ahead(draft: Draft) -> bool:
@@ -100,7 +109,8 @@ def _install_ahead(draft: Draft, step: Run, home: str, effects: Effects, *, all_
         if draft.host is not None:
             return _by_host(draft, step, state, f". {_TEXT}", home, name=name, readable=wheels.reads, mounts=mounts)
         return run(
-            draft, step, state, f". {_TEXT}", name=draft.named(name), readable=wheels.reads, mounts=mounts
+            draft, step, state, f". {_TEXT}", name=draft.named(name), readable=wheels.reads, mounts=mounts,
+            traces=_LOCKS,
         ).root  # fmt: skip
 
     draft.change(name, effects, make)

@@ -63,6 +63,8 @@ class Environment:
         network: `default`, `host` or `none`, for the steps.
         extra_hosts: Names that the steps know besides DNS.
         no_cache: Run every step again.
+        epoch: The time that is to stand for the time of the build, in seconds since 1970; empty where it does not
+            matter.
         build_args: Arguments of a Dockerfile, for lines of one.
         side_by_side: Whether steps that do not need each other may be branches, which the daemon can then join.
         native: The platform of the daemon's machine, where the image's is another; else `None`.
@@ -77,6 +79,7 @@ class Environment:
     network: Literal["default", "host", "none"] = "default"
     extra_hosts: tuple[tuple[str, str], ...] = ()
     no_cache: bool = False
+    epoch: str = ""
     build_args: tuple[tuple[str, str], ...] = ()
     side_by_side: bool = False
     native: llb.Platform | None = None

@@ -21,6 +21,15 @@ _CACHE = "/dev/apt"
 # One for each architecture; below it, a folder for each distribution with its sources.
 CACHES = (CacheMount(target=_CACHE, id="apt-lists-and-archives-{architecture}"),)
 
+# What the packages' scripts and dpkg write down with the time, or the inode numbers, of their run.
+TRACES = (
+    "/var/cache/ldconfig/aux-cache",
+    "/var/log/alternatives.log",
+    "/var/log/apt/history.log",
+    "/var/log/apt/term.log",
+    "/var/log/dpkg.log",
+)
+
 # Where the base for the machine's own platform is, while its programs are lent.
 NATIVE = "/dev/native"
 # Nothing that speaks of the machine, as `uname` and `dpkg` do, and nothing that runs programs by absolute paths.

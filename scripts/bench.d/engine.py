@@ -23,6 +23,16 @@ from subjects import World
 PYTHON = "python:3.11-slim-bookworm"
 UV = "ghcr.io/astral-sh/uv:0.13.4"
 PLATFORMS = ("linux/amd64", "linux/arm64")
+# How the published Debian images set apt and dpkg up, for an engine whose base is a bootstrapped one.
+_AS_PUBLISHED = """\
+RUN [ -e /etc/apt/apt.conf.d/docker-clean ] || { \
+    echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/docker-apt-speedup; \
+    cd /etc/apt/apt.conf.d; \
+    echo 'Acquire::Languages "none";' >docker-no-languages; \
+    echo 'Acquire::GzipIndexes "true";' >docker-gzip-indexes; \
+    clean='rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true'; \
+    printf 'DPkg::Post-Invoke { "%s"; };\\nAPT::Update::Post-Invoke { "%s"; };\\n' "$clean" "$clean" >docker-clean; \
+    echo 'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";' >>docker-clean; }"""
 _MACHINE_PROBE = "uname -m"
 
 
@@ -48,7 +58,7 @@ class Engine:
 
     def prepare(self) -> None:
         """Puts the common base into the registry, where it is before a project's second image as well."""
-        lines = [f"FROM {PYTHON} AS {self.name}"]
+        lines = [f"FROM {PYTHON} AS {self.name}", _AS_PUBLISHED]
         if certificates := os.environ.get("BUILDKIT_BUILDER_CA"):
             shutil.copy(certificates, self.work / "ca.pem")
             lines.append("COPY ca.pem /etc/ssl/certs/ca-certificates.crt")

@@ -26,7 +26,7 @@ from tests.integration.daemon import Daemon, daemon
 from tests.integration.registry import blob, manifest
 
 DEBIAN = "debian:bookworm-slim"
-BARE = "--network none --build-arg UV_PYTHON=/bin/sh"
+PYTHON = "python:3.11-slim-bookworm"
 EPOCH = 1_700_000_000
 SLSA, SPDX = "https://slsa.dev/provenance/v0.2", "https://spdx.dev/Document"
 # Says what it found in the file `/marker` of the image.
@@ -161,7 +161,7 @@ def strangers(engine: Engine, docker: str, tmp_path_factory: pytest.TempPathFact
     """With a base in their stores."""
     assert engine.dockerd is not None
     archive = tmp_path_factory.mktemp("images") / "images.tar"
-    images = (DEBIAN, default_uv_image())
+    images = (PYTHON, default_uv_image())
     subprocess.run([docker, "save", "-o", str(archive), *images], check=True, env=dict(engine.environ))
     with daemon(engine.dockerd, engine.environ) as one, daemon(engine.dockerd, engine.environ) as other:
         one.load(archive)
@@ -173,10 +173,12 @@ async def test_one_digest_on_two_engines(
     strangers: Strangers, engine: Engine, user: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one spec and one time two engines that know nothing of each other make the same image, to the byte."""
-    monkeypatch.setenv("FLYTE_DOCKER_BUILD_EXTRA_ARGS", BARE)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(EPOCH))
+    if engine.ca is not None:
+        monkeypatch.setenv("FLYTE_BUILDKIT_CA_BUNDLE", str(engine.ca))
     (user / "main.py").write_text("x = 1\n")
-    image = Image.from_base(DEBIAN).clone(name=name, registry=engine.registry, extendable=True, python_version=(3, 11))
+    image = Image.from_base(PYTHON).clone(name=name, registry=engine.registry, extendable=True, python_version=(3, 11))
+    image = image.with_apt_packages("figlet", "libyaml-0-2").with_pip_packages("markupsafe==3.0.2")
     image = image.with_commands(["mkdir /made && echo made > /made/file"]).with_env_vars({"A": "1"})
     image = image.with_source_file(user / "main.py", dst="/app/")
     found = []

@@ -23,12 +23,9 @@ from buildkit_builder.plan.wheels import (
     NOT_ALL,
     UV_CACHE,
     WORK_FOLDER,
-    Distribution,
     PythonLayer,
-    Verdict,
     Wheels,
     dependencies,
-    read_verdict,
     wheels,
 )
 from buildkit_builder.progress.display import open_screen
@@ -38,6 +35,7 @@ from buildkit_builder.solve.frontend import GraphFrontend
 from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
+from tests.integration.verdict import Distribution, Verdict, read_verdict
 from tests.parity.packages import Index, Package, project, serve, write_project
 from tests.parity.tools import UV_IMAGE
 

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from buildkit_builder.lower import Environment
 from buildkit_builder.spec import (
     AptLayer,
@@ -24,6 +26,8 @@ from tests.conftest import Engine
 from tests.parity.differences import Ignored
 from tests.parity.packages import BACKEND, Package, serve, write_sdist
 from tests.parity.twice import differences
+
+pytestmark = pytest.mark.usefixtures("emulator")
 
 SOUND = (
     'test -z "$(dpkg --audit)" && apt-get check -o Debug::NoLocking=1 && test "$(uname -m)" = aarch64',

@@ -9,13 +9,10 @@ from pathlib import Path
 import pytest
 
 from buildkit_builder.plan.wheels import (
-    Distribution,
     PythonLayer,
-    Verdict,
     Wheels,
     dependencies,
     objection,
-    read_verdict,
     wheels,
 )
 from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer, WheelLayer
@@ -199,25 +196,6 @@ def test_a_part_leaves_no_trace() -> None:
 
     assert how is not None
     assert "install() { TMPDIR=$tmp uv sync --locked" in how.command(all_of_it=False)
-
-
-def test_verdicts() -> None:
-    """Read as they are written; what is not understood counts for nothing."""
-    text = "1\nsome docopt==0.6.2 has to be built\n+ six==1.17.0 six-1.whl 11050 0a\n+ mine\n- docopt==0.6.2\n"
-
-    assert Verdict(
-        done="some",
-        reason="docopt==0.6.2 has to be built",
-        installed=(
-            Distribution(name="six", version="1.17.0", wheel="six-1.whl", size=11050, sha256="0a"),
-            Distribution(name="mine"),
-        ),
-        left=(Distribution(name="docopt", version="0.6.2"),),
-    ) == read_verdict(text.encode())
-    assert Verdict(done="all") == read_verdict(b"1\nall\n")
-    assert Verdict(done="none", reason="why") == read_verdict(b"1\nnone why\n")
-    assert Verdict(done="none", reason="the verdict is not understood") == read_verdict(b"2\nall\n")
-    assert Verdict(done="none", reason="the verdict is not understood") == read_verdict(b"")
 
 
 if __name__ == "__main__":
