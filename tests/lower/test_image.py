@@ -403,6 +403,7 @@ SURROUNDED = Environment(
     network="host",
     extra_hosts=(("db", "10.0.0.1"),),
     no_cache=True,
+    epoch="1700000000",
 )
 EVERY_LAYER = (COMMAND, AptLayer(packages=("git",)), PipLayer(packages=("numpy",)), FOLDER, WorkdirLayer(path="/app"))
 
@@ -460,6 +461,16 @@ def test_no_cache_makes_every_command_run_again(no_cache: bool) -> None:
 
     assert [no_cache] * 4 == [definition.metadata_of(digest).ignore_cache for digest in commands]
     assert definition.digests[:-1] == graph(lowered(spec(*EVERY_LAYER))).definition.digests[:-1]
+
+
+def test_with_a_time_of_their_own_steps_leave_no_trace_of_it() -> None:
+    """All commands are told the time; what is known to differ each time is taken away after those that leave it."""
+    made = graph(lowered(spec(*EVERY_LAYER), environment=Environment(epoch="1700000000")))
+
+    assert ["SOURCE_DATE_EPOCH=1700000000"] * 4 == [run.meta.env[-1] for run in made.runs]
+    ends = {run.meta.args[-1].partition(" && rm -rf ")[2].partition(" ")[0] for run in made.runs}
+    assert {"", "/tmp/uv-*.lock", "/var/cache/ldconfig/aux-cache"} == ends
+    assert not any("EPOCH" in variable for run in graph(lowered(spec(*EVERY_LAYER))).runs for variable in run.meta.env)
 
 
 def test_the_image_is_the_same_whatever_surrounds_the_build() -> None:
