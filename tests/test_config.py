@@ -231,6 +231,13 @@ def test_a_wrong_key_or_value_is_named(section: object, expected: str) -> None:
     assert expected in refusal(section)
 
 
+def test_gzip_is_quick_and_the_rest_is_as_it_was_said() -> None:
+    """Only where neither a level nor another type is chosen is a level chosen here."""
+    assert 1 == load({}).level == load({"compression": "gzip"}).level
+    assert 9 == load({"compression_level": 9}).level
+    assert None is load({"compression": "zstd"}).level is load({"compression": "uncompressed"}).level
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
