@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import uuid
@@ -84,6 +85,12 @@ def _answers(address: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def pytest_configure() -> None:
+    """A run in the background may ignore interrupts, and would have the programs that it starts ignore them too."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
