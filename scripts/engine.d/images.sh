@@ -12,7 +12,7 @@ index_url() { echo "${PIP_INDEX_URL:-$(python3 -m pip config get global.index-ur
 
 # bookworm or trixie, with Python or bare, as a tar per platform. Made once.
 rootfs() {
-  local name=$1 suite=$2 arch=$3 dir=$DIR/rootfs/$1 options=() slim
+  local name=$1 suite=$2 arch=$3 dir=$DIR/rootfs/$1 options=() packages slim
   if [ -f "$dir/$arch.tar" ]; then return; fi
   mkdir -p "$dir" "$DIR/apt/$suite" "$DIR/tmp"
   sources_for "$suite" >"$DIR/apt/$suite/image.list"
@@ -22,10 +22,10 @@ rootfs() {
   if [[ $name == python-* ]]; then
     # As in the python images: python and pip in /usr/local/bin, and pip free to install. Where they would be compiled
     # in an emulator, which takes minutes, there is no pip: uv installs.
-    options+=(--include=python3,ca-certificates)
-    if [ "$arch" = "$(dpkg --print-architecture)" ]; then options+=(--include=python3-venv,python3-pip); fi
-    # shellcheck disable=SC2016,SC2054
-    options+=(
+    packages=python3,ca-certificates
+    if [ "$arch" = "$(dpkg --print-architecture)" ]; then packages+=,python3-venv,python3-pip; fi
+    # shellcheck disable=SC2016
+    options+=("--include=$packages"
       --customize-hook='for name in python python3 pip pip3; do ln -sf "/usr/bin/${name%3}3" "$1/usr/local/bin/$name"; done'
       --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED')
   fi
@@ -34,8 +34,9 @@ rootfs() {
   slim='cd "$1" && printf "path-exclude /usr/share/%s/*\n" man info locale >etc/dpkg/dpkg.cfg.d/slim &&
     rm -rf usr/share/man/* usr/share/info/* usr/share/locale/* usr/share/doc/*/changelog*'
   # An emulated processor's pointer authentication is slow where it is not the emulator's own.
-  QEMU_CPU=max,pauth-impdef=on TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" --skip=check/qemu,output/dev --customize-hook="$slim" \
-    "${options[@]}" "$suite" "$dir/$arch.part.tar" "$DIR/apt/$suite/image.list" >"$DIR/log/$name-$arch.log" 2>&1 ||
+  QEMU_CPU=max,pauth-impdef=on TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" \
+    --skip=check/qemu,output/dev --customize-hook="$slim" "${options[@]}" \
+    "$suite" "$dir/$arch.part.tar" "$DIR/apt/$suite/image.list" >"$DIR/log/$name-$arch.log" 2>&1 ||
     { tail -n 20 "$DIR/log/$name-$arch.log" >&2 && die "the bootstrap of $name for $arch failed"; }
   mv "$dir/$arch.part.tar" "$dir/$arch.tar"
 }
