@@ -45,7 +45,7 @@ apt_for() {
   shift
   apt-get -qq -o Dir::Etc::sourcelist="$box/sources.list" -o Dir::Etc::sourceparts=/dev/null \
     -o Dir::State::Lists="$box/lists" -o Dir::Cache="$box/cache" \
-    -o APT::Sandbox::User=root -o Debug::NoLocking=1 "$@"
+    -o APT::Sandbox::User=root -o Debug::NoLocking=1 -o Acquire::Retries=3 "$@"
 }
 
 apt_update() {
