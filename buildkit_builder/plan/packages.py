@@ -95,7 +95,7 @@ mkdir -p "$run/lists/partial" "$run/archives/partial"
 apt() {
   apt-get -o Dir::State::lists=/dev/apt-run/lists -o Dir::Cache=/dev/apt-run -o Dir::Cache::archives=archives \\
     -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin \\
-    -o APT::Keep-Downloaded-Packages=true -o Dpkg::Options::=--force-unsafe-io "$@"
+    -o APT::Keep-Downloaded-Packages=true -o Acquire::Retries=3 -o Dpkg::Options::=--force-unsafe-io "$@"
 }"""
 
 # A thousand packages are enough to keep: then all are fetched anew.

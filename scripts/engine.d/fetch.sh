@@ -39,6 +39,17 @@ sources_for() {
     END { flush() }' "${files[@]}" | sort -u
 }
 
+# Three times, since a network has its moments; what it prints counts for the last.
+patiently() {
+  local try
+  for try in 1 2; do
+    if "$@"; then return; fi
+    say "again in $((try * 5)) s: $1 failed"
+    sleep $((try * 5))
+  done
+  "$@"
+}
+
 # apt-get with lists and cache of its own; its other settings (proxies, keys) are the machine's.
 apt_for() {
   local box=$DIR/apt/$1
@@ -53,7 +64,7 @@ apt_update() {
   mkdir -p "$box/lists/partial" "$box/cache/archives/partial" "$box/debs"
   sources_for "$1" >"$box/sources.list"
   [ -s "$box/sources.list" ] || die "no Debian archive among apt's sources"
-  apt_for "$1" update
+  patiently apt_for "$1" update
 }
 
 unpack() {
@@ -65,7 +76,7 @@ unpack() {
 fetch_own() {
   apt_update "$CODENAME"
   rm -f "$DIR/apt/$CODENAME/cache/archives"/*.deb # what a running engine may use is not unpacked again
-  apt_for "$CODENAME" install -y --download-only --reinstall --no-install-recommends "$@" >/dev/null
+  patiently apt_for "$CODENAME" install -y --download-only --reinstall --no-install-recommends "$@" >/dev/null
   unpack "$DIR/apt/$CODENAME/cache/archives"/*.deb
 }
 
@@ -74,7 +85,7 @@ fetch_engine() {
   local suite
   for suite in $SUITES; do
     if apt_update "$suite" && (cd "$DIR/apt/$suite/debs" && rm -f -- *.deb &&
-      apt_for "$suite" download docker.io docker-cli containerd docker-buildx tini-static); then
+      patiently apt_for "$suite" download docker.io docker-cli containerd docker-buildx tini-static); then
       unpack "$DIR/apt/$suite/debs"/*.deb
       if "$PREFIX/usr/sbin/dockerd" --version >/dev/null && "$PREFIX/usr/bin/containerd" --version >/dev/null; then
         return

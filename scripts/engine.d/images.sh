@@ -34,7 +34,8 @@ rootfs() {
   slim='cd "$1" && printf "path-exclude /usr/share/%s/*\n" man info locale >etc/dpkg/dpkg.cfg.d/slim &&
     rm -rf usr/share/man/* usr/share/info/* usr/share/locale/* usr/share/doc/*/changelog*'
   # An emulated processor's pointer authentication is slow where it is not the emulator's own.
-  QEMU_CPU=max,pauth-impdef=on TMPDIR=$DIR/tmp mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" \
+  export QEMU_CPU=max,pauth-impdef=on TMPDIR=$DIR/tmp
+  patiently mmdebstrap --quiet --variant=minbase --mode=root --arch="$arch" \
     --skip=check/qemu,output/dev --aptopt='Acquire::Retries "3"' --customize-hook="$slim" "${options[@]}" \
     "$suite" "$dir/$arch.part.tar" "$DIR/apt/$suite/image.list" >"$DIR/log/$name-$arch.log" 2>&1 ||
     { tail -n 20 "$DIR/log/$name-$arch.log" >&2 && die "the bootstrap of $name for $arch failed"; }
