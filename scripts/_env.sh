@@ -5,6 +5,8 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${BUILDKIT_BUILDER_VENV:-$ROOT/.venv}
 EXTRAS=flyte,test,lint
+# A resolver that loses a question now and then is asked again after a second, and not after five.
+export RES_OPTIONS=${RES_OPTIONS:-timeout:1 attempts:5}
 
 # The script that was started, as the first word of what it says.
 NAME=$(basename "$0")

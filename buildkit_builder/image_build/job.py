@@ -20,9 +20,9 @@ from buildkit_builder.plan import LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
 from buildkit_builder.session.patterns import Matcher, parse_dockerignore
 from buildkit_builder.session.ssh import SshAgent
-from buildkit_builder.solve.attempts import Attempts
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
 
@@ -81,8 +81,10 @@ class ImageJob:
             cache_imports: Where steps may be found that were run elsewhere.
         """
         extra = settings.buildx.extra
+        state = config.state_home(config.environment()) / "buildkit-builder"
         return ImageFrontend(
-            attempts=Attempts(config.state_home(config.environment()) / "buildkit-builder" / "attempts"),
+            attempts=Memory(state / "attempts"),
+            seen=Memory(state / "images"),
             plan=self.plan,
             platforms=platforms,
             prefer_local=is_engine and not extra.pull,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
@@ -33,8 +34,11 @@ from buildkit_builder.session.registries import Registries
 from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.solve import BuildRequest, BuildResult, Exporter
 from buildkit_builder.solve import build as solve_build
+from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.spec import ImageSpec, secrets_of
+
+_DAY_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,15 @@ class Order:
         """Whether it is kept out of the daemon's history, which keeps all that steps print, secrets and all."""
         return bool(self.secrets.keys() - {CA_SECRET})
 
+    @property
+    def _recorded(self) -> Memory:
+        """Builds that daemons have in their histories."""
+        return Memory(config.state_home(self.environ) / "buildkit-builder" / "builds", forgets_after=_DAY_SECONDS)
+
+    def _name_on(self, connection: Connection) -> str:
+        """What tells a build from others, on this daemon and on others."""
+        return json.dumps([connection.endpoint.address, self.spec.reference, *self.spec.platforms])
+
     async def build_on(self, connection: Connection, common: Common, display: Display) -> BuildResult:
         """Builds it for all platforms on one daemon, and brings it where it belongs.
 
@@ -103,8 +116,20 @@ class Order:
         reference = self.spec.reference
         destination = await Destination.choose(self.spec, self.settings, connection)
         beside = destination.beside
-        async with self.request(connection, common, self.platforms, destination.exporter, beside=beside) as request:
-            result = await solve_build(connection, request, display, redact=self.redact)
+        recorded, name = self._recorded, self._name_on(connection)
+        # The daemon takes a fifth of an unchanged build's time to write down that it was done again.
+        internal = self.internal or recorded.recall(name) is not None
+        exporter = destination.exporter
+        async with self.request(
+            connection, common, self.platforms, exporter, beside=beside, internal=internal
+        ) as request:
+            try:
+                result = await solve_build(connection, request, display, redact=self.redact)
+            except BaseException:
+                # Whoever builds it again wants to see what comes of it.
+                recorded.forget(name)
+                raise
+        recorded.note(name, "done")
         if destination.pushed_by_engine:
             result = await push_from_engine(connection.endpoint, result, reference, self.credentials)
         return result
@@ -118,6 +143,7 @@ class Order:
         exporter: Exporter,
         *,
         beside: str | None = None,
+        internal: bool | None = None,
     ) -> AsyncIterator[BuildRequest]:
         """One build of it; what it shares with others is there while the context lasts.
 
@@ -127,6 +153,7 @@ class Order:
             platforms: What it is built for there.
             exporter: What becomes of it.
             beside: Where other platforms of it may be already, and stay.
+            internal: Whether it is kept out of the daemon's history, if that is not for the image to say.
         """
         spec, settings, directories = self.spec, self.settings, self.job.directories()
         is_engine = connection.endpoint.kind == "docker"
@@ -154,7 +181,7 @@ class Order:
                 notes=caches.notes,
                 source_policy=mirrors(dict(settings.registry_mirrors)),
                 entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
-                internal=self.internal,
+                internal=self.internal if internal is None else internal,
                 files=files,
                 lookups=common.lookups(lookup_key(connection, spec, settings)),
             )

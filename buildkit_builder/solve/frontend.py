@@ -17,8 +17,8 @@ from buildkit_builder.client.results import Result
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import Plan
-from buildkit_builder.solve.attempts import Attempts
 from buildkit_builder.solve.images import Images
+from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.platform_build import PlatformBuild, Solver
 from buildkit_builder.solve.request import Bridge, CacheEntry
@@ -59,6 +59,7 @@ class ImageFrontend:
         identity: Put into a label of the image.
         beside: Where the image is pushed; what is there for other platforms, of the same identity, stays.
         attempts: What is remembered of installations that were tried ahead.
+        seen: What is remembered of images.
     """
 
     plan: Plan
@@ -68,7 +69,8 @@ class ImageFrontend:
     cache_imports: tuple[CacheEntry, ...] = ()
     identity: Identity | None = None
     beside: str | None = None
-    attempts: Attempts = field(default_factory=Attempts)
+    attempts: Memory = field(default_factory=Memory)
+    seen: Memory = field(default_factory=Memory)
 
     async def build(self, bridge: Bridge) -> Result:
         """Lowers and solves every platform side by side.
@@ -92,7 +94,10 @@ class ImageFrontend:
         """A build for each platform, with what they share."""
         pong = await bridge.gateway.ping()
         native = next((platform for worker in pong.workers for platform in worker.platforms), None)
-        images = Images(bridge, base=self.plan.base, prefer_local=self.prefer_local, native=native)
+        images = Images(
+            bridge, base=self.plan.base, prefer_local=self.prefer_local, native=native,
+            daemon=",".join(worker.id for worker in pong.workers), memory=self.seen,
+        )  # fmt: skip
         try:
             yield [
                 PlatformBuild(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+from collections.abc import Iterable, Mapping
 
 import grpc.aio
 
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolveMode
-from buildkit_builder.errors import BaseImageError
+from buildkit_builder.errors import BaseImageError, BuildKitError
 from buildkit_builder.lower import Resolved
 from buildkit_builder.solve.lookup import resolve_image
+from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import Bridge
 from buildkit_builder.solve.result import end
+
+Wanted = tuple[str, llb.Platform]
 
 
 class Images:
@@ -24,14 +29,45 @@ class Images:
         base: The base image's name; of all others only the files are wanted.
         prefer_local: Look in the daemon's own store before the registry, as Docker does.
         native: The platform of the daemon's machine, if it said.
+        daemon: What tells the daemon from others.
+        memory: What images were the last time.
     """
 
-    def __init__(self, bridge: Bridge, *, base: str, prefer_local: bool, native: llb.Platform | None) -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        *,
+        base: str,
+        prefer_local: bool,
+        native: llb.Platform | None,
+        daemon: str = "",
+        memory: Memory = Memory(),  # noqa: B008 (frozen)
+    ) -> None:
         self.bridge = bridge
         self.base = base
         self.prefer_local = prefer_local
         self.native = native
-        self.found: dict[tuple[str, llb.Platform], asyncio.Task[Resolved]] = {}
+        self.daemon = daemon
+        self.memory = memory
+        self.found: dict[Wanted, asyncio.Task[Resolved]] = {}
+
+    def recall(self, wanted: Iterable[Wanted]) -> dict[Wanted, Resolved] | None:
+        """What images were the last time, or `None` where that is not known of one of them.
+
+        To begin upon while they are looked up; see `are`.
+        """
+        images: dict[Wanted, Resolved] = {}
+        for name, platform in wanted:
+            image = self._unseen(name, platform) or _read(self.memory.recall(self._key(name, platform)))
+            if image is None:
+                return None
+            images[name, platform] = image
+        return images
+
+    async def are(self, images: Mapping[Wanted, Resolved]) -> bool:
+        """Whether images still are what they were."""
+        found = await asyncio.gather(*(self.get(*wanted) for wanted in images), return_exceptions=True)
+        return found == list(images.values())
 
     def begin(self, name: str, platform: llb.Platform) -> asyncio.Task[Resolved]:
         """Starts to look an image up, unless that was done before."""
@@ -57,12 +93,9 @@ class Images:
         """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
         reference = str(llb.ImageReference.parse(name))
         self.bridge.registries.add(reference)
-        if platform == self.native and name != self.base:
-            # Only files are wanted of it, so that its config needs no look; the daemon itself finds its digest.
-            mode: ResolveMode = "local" if self.prefer_local else "default"
-            config = llb.ImageConfig.empty(platform)
-            image = Resolved(name=name, reference=reference, resolve_mode=mode, config=config)
-            self.bridge.aside(self._warm(image, platform))
+        if (image := self._unseen(name, platform)) is not None:
+            if self.memory.recall(self._key(self.base, platform)) is None:
+                self.bridge.aside(self._warm(image, platform))
             return image
         what = "the base image" if name == self.base else "an image to copy from"
         modes: tuple[ResolveMode, ...] = ("local", "pull") if self.prefer_local else ("default",)
@@ -73,13 +106,45 @@ class Images:
                 pinned = llb.ImageReference.parse(found.ref)
                 # An engine without the containerd image store has no digests for its own images, only ids.
                 pinned = pinned.with_digest(found.digest) if found.digest else pinned
-                return Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
+                image = Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
+                self.memory.note(self._key(name, platform), _written(image))
+                return image
         raise BaseImageError(
             f"{what.capitalize()} `{name}` is there for {config.architecture} and not for {platform}. "
             "Choose another base, or take the platform out of the image's `platform`."
         )
 
+    def _unseen(self, name: str, platform: llb.Platform) -> Resolved | None:
+        """An image that only files are wanted of: its config needs no look, and the daemon itself finds its digest."""
+        if platform != self.native or name == self.base:
+            return None
+        return Resolved(
+            name=name,
+            reference=str(llb.ImageReference.parse(name)),
+            resolve_mode="local" if self.prefer_local else "default",
+            config=llb.ImageConfig.empty(platform),
+        )
+
+    def _key(self, name: str, platform: llb.Platform) -> str:
+        return json.dumps([self.daemon, self.prefer_local, name, str(platform)])
+
     async def _warm(self, image: Resolved, platform: llb.Platform) -> None:
         """Has the daemon look an image up while lowering still waits for the base; a failure shows in the graph."""
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self.bridge.gateway.solve(llb.marshal(image.state(platform), platform=platform), evaluate=True)
+
+
+def _written(image: Resolved) -> str:
+    return json.dumps([image.name, image.reference, image.resolve_mode, image.config.document])
+
+
+def _read(text: str | None) -> Resolved | None:
+    if text is None:
+        return None
+    try:
+        name, reference, mode, document = json.loads(text)
+        return Resolved(
+            name=name, reference=reference, resolve_mode=mode, config=llb.ImageConfig.parse(document.encode())
+        )
+    except (ValueError, TypeError, AttributeError, BuildKitError):
+        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc.aio
@@ -26,10 +27,10 @@ from buildkit_builder.lower import (
     lower,
 )
 from buildkit_builder.plan import Plan
-from buildkit_builder.solve.attempts import Attempts
-from buildkit_builder.solve.images import Images
+from buildkit_builder.solve.images import Images, Wanted
+from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import Bridge, CacheEntry
-from buildkit_builder.solve.result import CONFIG_KEY, imports
+from buildkit_builder.solve.result import CONFIG_KEY, end, imports
 
 
 @dataclass(slots=True)
@@ -74,8 +75,13 @@ class PlatformBuild:
     """Drives lowering for one platform.
 
     Attributes:
+        attempts: By the digests of installations that were tried ahead, `done` or `waits`: they needed what they were
+            not given, and have to wait. An index may have a wheel one day that it did not have.
         base: The digest of the base, known after `run`.
         base_config: What the base says of itself, known after `run`.
+        waiting: The steps that have to wait, by their numbers.
+        guesses: What is built upon before it is known whether images still are what they were.
+        beside: What was begun that the image does not need.
     """
 
     plan: Plan
@@ -83,10 +89,12 @@ class PlatformBuild:
     images: Images
     solver: Solver
     identity: Identity | None
-    attempts: Attempts
+    attempts: Memory
     base: str = ""
     base_config: bytes = b""
     waiting: frozenset[int] = frozenset()
+    guesses: Mapping[Wanted, Resolved] | None = None
+    beside: list[asyncio.Future[None]] = field(default_factory=list)
 
     @property
     def bridge(self) -> Bridge:
@@ -108,11 +116,32 @@ class PlatformBuild:
         return ref, await self._config(lowered)
 
     async def settle(self) -> tuple[Lowered, Ref]:
-        """Lowers and solves, until it is clear which steps have to wait for which.
+        """Lowers and solves, upon what images were the last time while the daemon looks them up.
 
         Returns:
             The image, and its files.
         """
+        self.guesses = self.images.recall(self._wanted())
+        if self.guesses is not None:
+            guessed = asyncio.ensure_future(self._settle())
+            try:
+                if await self.images.are(self.guesses):
+                    return await guessed
+            finally:
+                await end(guessed)
+                self.guesses = None
+            await end(*self.beside)
+            self.waiting = frozenset()
+        return await self._settle()
+
+    def _wanted(self) -> list[Wanted]:
+        """What lowering may ask for."""
+        native = self.environment.native
+        platforms = [self.platform] if native is None else [self.platform, native]
+        return [(name, platform) for name in self.plan.images for platform in platforms]
+
+    async def _settle(self) -> tuple[Lowered, Ref]:
+        """Until it is clear which steps have to wait for which."""
         while True:
             lowered = await self.lower()
             tries = {self.solver.head(state): number for number, state in lowered.attempts.items()}
@@ -127,10 +156,8 @@ class PlatformBuild:
     async def lower(self) -> Lowered:
         """Lowers, which asks the daemon for what only it knows and builds nothing."""
         # Every image that lowering will ask for is looked up at once: each costs a registry's answer.
-        for name in self.plan.images:
-            self.images.begin(name, self.platform)
-            if self.environment.native is not None:
-                self.images.begin(name, self.environment.native)
+        for wanted in self._wanted():
+            self.images.begin(*wanted)
         return await self._drive(lower(self.plan, self.platform, self.environment, self.waiting))
 
     async def _drive(self, lowering: Generator[Question, Any, Lowered]) -> Lowered:
@@ -154,7 +181,7 @@ class PlatformBuild:
         """
         if None in map(self.attempts.recall, tries):
             # Not to be ended with an attempt that fails: it is wanted all the same.
-            self.bridge.aside(self._apart(lowered))
+            self.beside.append(self.bridge.aside(self._apart(lowered)))
         try:
             ref = await self.solver.solve(lowered.state, evaluate=True)
         except grpc.aio.AioRpcError as error:
@@ -188,6 +215,8 @@ class PlatformBuild:
         return await self._build_lines(question)
 
     async def _resolved(self, question: ResolveImage) -> Resolved | None:
+        if self.guesses is not None and (guess := self.guesses.get((question.reference, question.platform))):
+            return guess
         try:
             return await self.images.get(question.reference, question.platform)
         except BaseImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ class Bridge(Protocol):
         """Keeps a graph that is about to be solved, so that a failure in it can be told in the user's words."""
         ...
 
-    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Lets something go on beside the frontend, at most until the build is over; its failure is nobody's."""
         ...
 

@@ -138,9 +138,11 @@ class _Build:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
 
-    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Lets something go on beside the frontend, at most until the build is over."""
-        self.beside.append(asyncio.ensure_future(work))
+        going = asyncio.ensure_future(work)
+        self.beside.append(going)
+        return going
 
     @property
     def _doing(self) -> str:

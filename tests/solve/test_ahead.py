@@ -13,8 +13,8 @@ from buildkit_builder.errors import StepFailedError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
 from buildkit_builder.plan.wheels import AHEAD, NOT_ALL
-from buildkit_builder.solve.attempts import Attempts
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.memory import Memory
 from buildkit_builder.spec import AptLayer, ImageSpec, PipLayer
 from buildkit_builder.wire import gateway_pb2, services
 from tests.fakes.buildkit import Refusal, exit_message, vertex
@@ -58,7 +58,7 @@ async def bench() -> AsyncIterator[Bench]:
         yield bench
 
 
-async def build(bench: Bench, attempts: Attempts) -> list[list[str]]:
+async def build(bench: Bench, attempts: Memory) -> list[list[str]]:
     """Builds the image.
 
     Returns:
@@ -75,7 +75,7 @@ async def build(bench: Bench, attempts: Attempts) -> list[list[str]]:
 
 async def test_an_installation_that_cannot_be_ahead_is_built_in_its_place(strict: Bench, tmp_path: Path) -> None:
     """The graph that comes last has the installation itself, after the packages; nothing fails."""
-    *first, last = await build(strict, Attempts(tmp_path))
+    *first, last = await build(strict, Memory(tmp_path))
 
     assert any("with_pip_packages numpy (wheels)" in names for names in first)
     assert {"with_apt_packages git", "with_pip_packages numpy (wheels)", "with_pip_packages numpy"} <= set(last)
@@ -83,8 +83,8 @@ async def test_an_installation_that_cannot_be_ahead_is_built_in_its_place(strict
 
 async def test_the_next_build_begins_with_what_was_right(strict: Bench, tmp_path: Path) -> None:
     """It is remembered by the vertex, which says all that mattered."""
-    await build(strict, Attempts(tmp_path))
-    [only] = [names for names in await build(strict, Attempts(tmp_path)) if "with_apt_packages git" in names]
+    await build(strict, Memory(tmp_path))
+    [only] = [names for names in await build(strict, Memory(tmp_path)) if "with_apt_packages git" in names]
 
     assert "with_pip_packages numpy" in only
 
@@ -96,9 +96,9 @@ async def test_what_does_not_rest_on_an_attempt_is_begun_beside_it(
     """Until it is known how the attempt ends; afterwards one graph is enough."""
     apart: list[Any] = []
     bench.aside = apart.append  # type: ignore[assignment]
-    await build(bench, Attempts(tmp_path))
+    await build(bench, Memory(tmp_path))
     first = len(apart)
-    await build(bench, Attempts(tmp_path))
+    await build(bench, Memory(tmp_path))
     again = len(apart) - first
     for work in apart:
         work.close()
@@ -111,7 +111,7 @@ async def test_a_failure_of_anything_else_is_the_builds(strict: Bench, tmp_path:
     """Nothing is tried again."""
     strict.fake.failing = "with_apt_packages git"  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="exit code: 75") as caught:
-        await build(strict, Attempts(tmp_path))
+        await build(strict, Memory(tmp_path))
 
     assert not isinstance(caught.value, StepFailedError)
     assert [] == list(tmp_path.iterdir())

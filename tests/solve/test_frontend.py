@@ -69,8 +69,11 @@ class Bench:
     remembered: list[llb.Definition] = field(default_factory=list)
     registries: Registries = field(default_factory=Registries)
 
-    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+    def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         work.close()
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        over.set_result(None)
+        return over
 
     def remember(self, definition: llb.Definition) -> None:
         self.remembered.append(definition)
