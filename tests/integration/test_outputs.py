@@ -173,6 +173,8 @@ async def test_one_digest_on_two_engines(
     strangers: Strangers, engine: Engine, user: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one spec and one time two engines that know nothing of each other make the same image, to the byte."""
+    # They have no bridge.
+    monkeypatch.setenv("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--network host")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(EPOCH))
     if engine.ca is not None:
         monkeypatch.setenv("FLYTE_BUILDKIT_CA_BUNDLE", str(engine.ca))
