@@ -88,8 +88,9 @@ async def main() -> None:
                 for name in chosen.case or CASES:
                     await CASES[name](contest)
             finally:
+                # Also when it is ended early: what was measured was measured.
+                tell(contest, chosen.json)
                 contest.engine.close()
-    tell(contest, chosen.json)
 
 
 def tell(contest: Contest, file: Path | None) -> None:

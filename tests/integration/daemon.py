@@ -105,7 +105,9 @@ def daemon(
     # Sockets want short paths, which a test's own folder does not have.
     folder = Path(tempfile.mkdtemp(prefix="bkb-", dir="/tmp"))
     config = folder / "daemon.json"
-    config.write_text(json.dumps({"features": {"containerd-snapshotter": containerd_store}}))
+    # As for the engine of scripts/engine.
+    patience = ["timeout:1", "attempts:5"]
+    config.write_text(json.dumps({"features": {"containerd-snapshotter": containerd_store}, "dns-opts": patience}))
     command = [
         str(program), "--config-file", str(config), "--data-root", str(data or folder / "data"),
         "--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--host", f"unix://{folder}/sock",
