@@ -130,9 +130,14 @@ images_up() {
   for name in "${missing[@]}"; do
     for arch in $(platforms_of "$name"); do
       # shellcheck disable=SC2046
-      if [ -n "$(rootfs_of "$name")" ]; then rootfs $(rootfs_of "$name") "$arch" 9>&- & jobs+=($!); fi
+      if [ -n "$(rootfs_of "$name")" ]; then rootfs $(rootfs_of "$name") "$arch" 9>&- & jobs+=("$! $arch"); fi
     done
   done
-  for job in "${jobs[@]}"; do wait "$job"; done
+  for job in "${jobs[@]}"; do
+    if wait "${job% *}"; then continue; fi
+    # One that is registered may still not work.
+    if [ "${job#* }" = "$(dpkg --print-architecture)" ]; then exit 1; fi
+    without_emulator
+  done
   for name in "${missing[@]}"; do make_image "$name"; done
 }
