@@ -119,11 +119,15 @@ write_wrappers() {
   wrapper sshd "export $libs" "exec '$usr/sbin/sshd' \"\$@\""
   wrapper ssh "export $libs" "exec '$usr/bin/ssh' \"\$@\""
   wrapper ssh-keygen "export $libs" "exec '$usr/bin/ssh-keygen' \"\$@\""
+  if [ -x "$usr/sbin/dnsmasq" ]; then wrapper dnsmasq "export $libs" "exec '$usr/sbin/dnsmasq' \"\$@\""; fi
   wrapper ip "export $libs" "for ip in '$PREFIX/bin/ip' '$PREFIX/sbin/ip' '$usr/sbin/ip' '$usr/bin/ip'; do" \
     "  [ -f \"\$ip\" ] && [ ! -L \"\$ip\" ] && exec \"\$ip\" \"\$@\"" 'done'
   wrapper iptables "export $libs" "exec '$usr/sbin/xtables-nft-multi' iptables \"\$@\""
   wrapper ip6tables "export $libs" "exec '$usr/sbin/xtables-nft-multi' ip6tables \"\$@\""
 }
+
+# A folder from before the engine had a name server of its own has none.
+dns_ready() { [ -x "$BIN/dnsmasq" ]; }
 
 # A folder from before the tests had a machine to reach over ssh has neither.
 ssh_ready() { [[ -x $PREFIX/usr/sbin/sshd && -x $BIN/sshd ]]; }
@@ -140,6 +144,11 @@ fetch() {
   if ! ssh_ready; then
     say "downloading an ssh server and client"
     fetch_own openssh-server openssh-client
+    write_wrappers
+  fi
+  if ! dns_ready; then
+    say "downloading a name server"
+    fetch_own dnsmasq-base
     write_wrappers
   fi
   if [[ $PLATFORMS == *arm64* && ! -x $PREFIX/usr/bin/qemu-aarch64-static ]]; then

@@ -95,21 +95,32 @@ class Parity:
         return Built(image=await asyncio.to_thread(pull, result.uri))
 
     async def same(self, image: Image) -> PulledImage:
-        """Builds with both; they must not differ in anything that the table does not allow. Returns ours."""
+        """Builds with both, with ours side by side and in sequence; they must not differ in anything that the table
+        does not allow. Returns ours.
+        """
         __tracebackhide__ = True
         pair = await self.both(image)
-        assert pair.ours.image is not None, f"ours failed:\n{pair.ours.error}"
+        self._compare(pair)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FLYTE_BUILDKIT_PARALLEL", "false")
+            ours = await self._built(BuildKitImageBuilder(), image)
+        self._compare(replace(pair, ours=ours), " in sequence")
+        self.tally.equal.add(self.case)
+        assert pair.ours.image is not None
+        return pair.ours.image
+
+    def _compare(self, pair: Pair, how: str = "") -> None:
+        __tracebackhide__ = True
+        assert pair.ours.image is not None, f"ours failed{how}:\n{pair.ours.error}"
         assert pair.theirs.image is not None, f"Flyte's own builder failed:\n{pair.theirs.error}"
         differences = pair.differences()
         self.tally.used |= {difference.row for difference in differences if difference.row is not None}
         unexplained = [difference for difference in differences if difference.row is None]
         if unexplained:
             pytest.fail(
-                f"- is Flyte's own builder, + is ours; {len(unexplained)} differences:\n{report(unexplained)}",
+                f"- is Flyte's own builder, + is ours{how}; {len(unexplained)} differences:\n{report(unexplained)}",
                 pytrace=False,
             )
-        self.tally.equal.add(self.case)
-        return pair.ours.image
 
     async def both_fail(self, image: Image) -> Pair:
         """Builds with both, which is to fail with both, as what the image asks for cannot be had."""
