@@ -170,6 +170,7 @@ async def test_only_the_writing_is_shown(caching: Caching) -> None:
             # The end of a build does not wait for whoever follows it.
             while one.updates.qsize():
                 await asyncio.sleep(0)
+            await asyncio.sleep(0.2)
 
     caching.daemon.export = tell
 
