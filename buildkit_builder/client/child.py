@@ -128,13 +128,7 @@ class ChildSide(Side):
     def __init__(self, child: Child) -> None:
         super().__init__()
         self._child = child
-        self._heard = False
         self._ending: asyncio.Task[None] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """As any side (asyncio.Protocol)."""
-        self._heard = True
-        super().data_received(data)
 
     def eof_received(self) -> bool:
         """The program has ended, or is about to (asyncio.Protocol)."""
@@ -152,7 +146,7 @@ class ChildSide(Side):
     async def _after(self, unasked: bool) -> None:
         how = await self._child.end()
         # A program that ends well after it was of use has done what it was asked to.
-        if unasked and (self._child.code or not self._heard):
+        if unasked and (self._child.code or not self.heard):
             self.failure = how
         self.abort()
         super().connection_lost(None)

@@ -30,11 +30,13 @@ class Side(asyncio.Protocol):
     Attributes:
         transport: What carries it, from the moment it stands.
         closed: Done when it is closed.
+        heard: Whether anything has arrived.
         failure: Why it ended, where more is known than that it did.
     """
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
+        self.heard = False
         self.failure: Exception | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._peer: Side | None = None
@@ -92,6 +94,7 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on, or keep them until there is a peer (asyncio.Protocol)."""
+        self.heard = True
         if self._peer is not None:
             self._peer.send(data)
         else:
@@ -140,7 +143,7 @@ class Relay:
     """
 
     def __init__(self, dialer: Dialer) -> None:
-        self._refusal: Exception | None = None
+        self._before: Exception | None = None
         self._latest: Side | None = None
         self._dialer = dialer
         self._sides: set[Side] = set()
@@ -156,7 +159,10 @@ class Relay:
     @property
     def failure(self) -> Exception | None:
         """Why the latest connection could not be continued, or how it ended; `None` where nothing is known."""
-        return self._refusal or (self._latest.failure if self._latest else None)
+        # grpcio opens another connection at once: until that one is of use, why the one before ended still counts.
+        if self._latest is not None and (self._latest.failure or self._latest.heard):
+            return self._latest.failure
+        return self._before
 
     async def open(self) -> None:
         """Start accepting connections."""
@@ -203,10 +209,10 @@ class Relay:
         try:
             far = await self._dialer.dial()
         except Exception as error:  # noqa: BLE001 - kept for whoever grpcio tells "unavailable", not knowing why
-            self._refusal = error
+            self._before, self._latest = error, None
             near.abort()
             return
-        self._refusal, self._latest = None, far
+        self._before, self._latest = self.failure, far
         self._keep(far)
         far.link(near)
         near.link(far)

@@ -14,6 +14,7 @@ from buildkit_builder.client.connection import connect
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.client.relay import Relay, Side
 from buildkit_builder.errors import EndpointError
+from tests.client.sides import Kept
 
 
 def command(*argv: str) -> Command:
@@ -60,6 +61,27 @@ async def test_program_that_says_nothing() -> None:
 async def test_program_that_was_of_use() -> None:
     """A program that ends well after it was of use has not failed."""
     assert "None" == await ended(await Spawned(shell("echo hello")).dial())
+
+
+async def test_another_connection_hides_no_failure(tmp_path: Path) -> None:
+    """Why a program failed is still known when the next one has been started, and no more when that one is of use."""
+    started = f"cd {tmp_path} && test -e first && touch second && exec cat"
+    script = f"{started}; touch first; echo no such thing >&2; exit 3"
+    async with Relay(Spawned(shell(script))) as relay:
+        first, first_writer = await asyncio.open_unix_connection(relay.path)
+        assert b"" == await first.read()
+        second, second_writer = await asyncio.open_unix_connection(relay.path)
+        while not (tmp_path / "second").exists():
+            await asyncio.sleep(0.01)
+        silent = str(relay.failure)
+        second_writer.write(b"hello")
+        heard = await second.readexactly(5)
+
+        assert "ended with exit code 3: no such thing" in silent
+        assert b"hello" == heard
+        assert relay.failure is None
+        for writer in (first_writer, second_writer):
+            writer.close()
 
 
 async def test_killed_program() -> None:
@@ -124,14 +146,3 @@ def children() -> set[int]:
             if int(entry.read_text().rpartition(")")[2].split()[1]) == os.getpid():
                 found.add(int(entry.parent.name))
     return found
-
-
-class Kept(Side):
-    """Keeps what is sent to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.data = b""
-
-    def send(self, data: bytes) -> None:
-        self.data += data

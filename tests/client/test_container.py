@@ -11,8 +11,8 @@ from buildkit_builder.client.connection import connect
 from buildkit_builder.client.container import ContainerError, ExecSide, InContainer
 from buildkit_builder.client.dialers import Route
 from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.relay import Side
 from buildkit_builder.errors import EndpointError
+from tests.client.sides import Kept
 
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
@@ -61,17 +61,6 @@ class Engine:
             status, answer = self._created
             writer.write(f"HTTP/1.0 {status} X\r\nContent-Type: application/json\r\n\r\n{json.dumps(answer)}".encode())
         writer.close()
-
-
-class Kept(Side):
-    """Keeps what is sent to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.data = b""
-
-    def send(self, data: bytes) -> None:
-        self.data += data
 
 
 async def dialled(path: Path) -> tuple[bytes, str]:
