@@ -60,7 +60,7 @@ SECTION = "image.buildkit"
 PREFIX = "FLYTE_BUILDKIT_"
 Compression = Literal["gzip", "zstd", "estargz", "uncompressed"]
 LEVELS = {"gzip": 9, "estargz": 9, "zstd": 22}
-# BuildKit's own gzip level takes half as long again to export an image, for an eighth off its size.
+# BuildKit's own level of gzip takes half as much processor time again, for an eighth off an image's size.
 QUICK = 1
 ProgressMode = Literal["auto", "tty", "plain", "rawjson", "quiet"]
 # How keys end whose values may hold a password.

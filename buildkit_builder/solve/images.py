@@ -40,8 +40,8 @@ class Images:
         base: str,
         prefer_local: bool,
         native: llb.Platform | None,
-        daemon: str = "",
-        memory: Memory = Memory(),  # noqa: B008 (frozen)
+        daemon: str,
+        memory: Memory,
     ) -> None:
         self.bridge = bridge
         self.base = base

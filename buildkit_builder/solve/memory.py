@@ -1,6 +1,7 @@
 """What is remembered from one build to the next.
 
-It only decides what is tried first: what is remembered wrongly, or by an older version, costs time and nothing else.
+What is in an image never depends on it: what is remembered wrongly, or by an older version, costs time, or a line in a
+daemon's history.
 """
 
 from __future__ import annotations

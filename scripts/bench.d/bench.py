@@ -72,7 +72,7 @@ async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(number, own.cancel)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         work = Path(folder)
-        for name in ("registry", "images", "work"):
+        for name in ("images", "work"):
             (work / name).mkdir()
         with registry(Path(os.environ["BUILDKIT_BUILDER_REGISTRY_BIN"]), work / "registry") as served:
             contest = Contest(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
+
+from tests.integration.servers import open_registry
 
 _UP_SECONDS = 30
 _BLOB = r"(?P<name>\S+?)/blobs"
@@ -42,7 +43,7 @@ class Registry:
     """A running registry.
 
     Attributes:
-        address: `localhost:port`.
+        address: `host:port`.
     """
 
     def __init__(self, address: str, log: Path) -> None:
@@ -89,29 +90,7 @@ def registry(program: Path, folder: Path) -> Iterator[Registry]:
 
     Args:
         program: `docker-registry`.
-        folder: For all that it keeps.
+        folder: For all that it keeps; made.
     """
-    config, log = folder / "config.yml", folder / "log"
-    config.write_text(
-        "version: 0.1\n"
-        "log: {level: info}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'storage'}}}}}\n"
-        "http: {addr: '127.0.0.1:0'}\n"
-    )
-    with log.open("wb") as output:
-        process = subprocess.Popen([str(program), "serve", str(config)], stdout=output, stderr=output)
-    try:
-        yield Registry(f"localhost:{_port(log, process)}", log)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _port(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + _UP_SECONDS
-    while True:
-        if found := re.search(r"listening on 127\.0\.0\.1:(\d+)", log.read_text()):
-            return found[1]
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.02)
+    with open_registry(program, folder) as address:
+        yield Registry(address, folder / "log")

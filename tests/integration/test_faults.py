@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,32 @@ async def gone(marker: str) -> None:
         await asyncio.sleep(0.05)
 
 
+async def interrupt_build(file: str, folder: Path, environ: Mapping[str, str], steps: Sequence[str]) -> None:
+    """Interrupts `flyte build` of the environment `env` once its steps run; all of them end, and so does the command.
+
+    Args:
+        file: The user's.
+        folder: Where it is, with a `config.yaml`.
+        environ: Of the command.
+        steps: What is in the command lines of the steps.
+    """
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / "flyte", "-c", "config.yaml", "build", file, "env"],
+        cwd=folder, env=dict(environ), start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    while not all(running(step) for step in steps):
+        assert process.poll() is None, process.communicate()[0].decode()
+        await asyncio.sleep(0.05)
+
+    os.killpg(process.pid, signal.SIGINT)
+    output = (await asyncio.to_thread(process.communicate, timeout=30))[0].decode()
+
+    assert 0 != process.returncode
+    assert "Traceback" not in output
+    for step in steps:
+        await asyncio.wait_for(gone(step), 30)
+
+
 @pytest.fixture
 async def connection(engine: Engine) -> AsyncIterator[Connection]:
     """A connection to the shared engine."""
@@ -108,20 +134,9 @@ async def test_interrupted_command_stops_the_step(engine: Engine, tmp_path: Path
         f").with_commands(['sleep {marker}'])\n"
         "env = flyte.TaskEnvironment(name='long', image=image)\n"
     )
-    process = subprocess.Popen(
-        [Path(sys.executable).parent / "flyte", "-c", "config.yaml", "build", "long.py", "env"],
-        cwd=tmp_path, env={**engine.environ, "TMPDIR": str(temporary)}, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    while not running(f"sleep {marker}".replace(" ", "\0")):
-        assert process.poll() is None, process.communicate()[0].decode()
-        await asyncio.sleep(0.05)
+    environ = {**engine.environ, "TMPDIR": str(temporary)}
+    await interrupt_build("long.py", tmp_path, environ, [f"sleep\0{marker}"])
 
-    os.killpg(process.pid, signal.SIGINT)
-    output = (await asyncio.to_thread(process.communicate, timeout=30))[0].decode()
-
-    assert 0 != process.returncode
-    assert "Traceback" not in output
     await asyncio.wait_for(gone(marker), 30)
     assert [] == list(temporary.iterdir())
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +25,7 @@ from tests.integration.command import run, write_project
 from tests.integration.conftest import BASE
 from tests.integration.leftovers import Held, left_since
 from tests.integration.registry import exists, pull
-from tests.integration.test_faults import gone, running
+from tests.integration.test_faults import gone, interrupt_build, running
 
 MakeImage = Callable[[int], Image]
 # Says what no other run of the step says.
@@ -189,22 +186,7 @@ async def test_an_interrupt_ends_all(engine: Engine, name: str, user: Path) -> N
         "others = [flyte.TaskEnvironment(name=f'other{i}', image=images[i]) for i in (1, 2)]\n"
         "env = flyte.TaskEnvironment(name='app', image=images[0], depends_on=others)\n"
     )
-    process = subprocess.Popen(
-        [Path(sys.executable).parent / "flyte", "-c", "config.yaml", "build", "app.py", "env"],
-        cwd=user, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    steps = [f"sleep\0{marker}{number}" for number in range(3)]
-    while not all(running(step) for step in steps):
-        assert process.poll() is None, process.communicate()[0].decode()
-        await asyncio.sleep(0.05)
-
-    os.killpg(process.pid, signal.SIGINT)
-    output = (await asyncio.to_thread(process.communicate, timeout=30))[0].decode()
-
-    assert 0 != process.returncode
-    assert "Traceback" not in output
-    for step in steps:
-        await asyncio.wait_for(gone(step), 30)
+    await interrupt_build("app.py", user, os.environ, [f"sleep\0{marker}{number}" for number in range(3)])
 
 
 @pytest.mark.usefixtures("connected")
