@@ -18,6 +18,7 @@ from buildkit_builder.client.gateway import ResolvedImage
 from buildkit_builder.client.nodes import Node
 from buildkit_builder.config import NodeSettings, Settings, TLSSettings
 from buildkit_builder.errors import BuildKitError, EndpointError
+from buildkit_builder.llb.lineage import Output
 from buildkit_builder.progress.display import Screen, open_screen
 from buildkit_builder.solve.files import SharedFiles
 from buildkit_builder.solve.once import Once
@@ -37,6 +38,7 @@ class Common:
     screen: Screen
     running: set[asyncio.Future[None]] = field(default_factory=set)
     _lookups: dict[Hashable, Once[ResolvedImage]] = field(default_factory=dict)
+    _packed: dict[Connection, set[Output]] = field(default_factory=dict)
     _files: dict[Connection, SharedFiles] = field(default_factory=dict)
 
     def lookups(self, key: Hashable) -> Once[ResolvedImage]:
@@ -46,6 +48,10 @@ class Common:
             key: What an answer depends on beside the image: the daemon, the credentials, the mirrors.
         """
         return self._lookups.setdefault(key, Once())
+
+    def packed(self, connection: Connection) -> set[Output]:
+        """The outputs whose layers builds have a daemon pack ahead."""
+        return self._packed.setdefault(connection, set())
 
     def files(self, connection: Connection) -> SharedFiles:
         """What serves local files to the builds on a daemon."""

@@ -45,7 +45,7 @@ class GraphFrontend:
         """
         pong = await bridge.gateway.ping()
         bridge.registries.add(*llb.marshal(self.state, platform=self.platform).images)
-        ref = await Solver(bridge, pong.llb, self.platform).solve(self.state)
+        ref = await Solver(bridge, pong.llb, self.platform).solve(self.state, image=True)
         metadata = {} if self.config is None else {CONFIG_KEY: self.config.to_json(self.platform)}
         return Result(ref=ref, metadata=metadata)
 

@@ -57,13 +57,20 @@ class Solver:
         """The digest of the vertex that makes a tree, which failures name; empty for scratch."""
         return llb.marshal(state, platform=self.platform).head or ""
 
-    async def solve(self, state: llb.State, *, evaluate: bool = False) -> Ref:
+    async def solve(self, state: llb.State, *, evaluate: bool = False, image: bool = False) -> Ref:
         """Has a tree built, now or when something is asked of it.
+
+        Args:
+            state: The tree.
+            evaluate: Now.
+            image: It is what will be exported.
 
         Raises:
             CapabilityError: The daemon lacks what the graph needs.
         """
         definition = self.define(state)
+        if image:
+            self.bridge.expect(definition)
         result = await self.bridge.gateway.solve(
             definition, evaluate=evaluate, cache_imports=imports(self.cache_imports, self.platform)
         )
@@ -149,7 +156,7 @@ class PlatformBuild:
             if "waits" in known.values():
                 self.waiting |= {number for digest, number in tries.items() if known[digest] == "waits"}
                 continue
-            ref = await self._attempted(lowered, tries) if tries else await self.solver.solve(lowered.state)
+            ref = await self._attempted(lowered, tries) if tries else await self.solver.solve(lowered.state, image=True)
             if ref is not None:
                 return lowered, ref
 
@@ -183,7 +190,7 @@ class PlatformBuild:
             # Not to be ended with an attempt that fails: it is wanted all the same.
             self.beside.append(self.bridge.aside(self._apart(lowered)))
         try:
-            ref = await self.solver.solve(lowered.state, evaluate=True)
+            ref = await self.solver.solve(lowered.state, evaluate=True, image=True)
         except grpc.aio.AioRpcError as error:
             failed = [digest for digest in failures.decode(error).vertexes if digest in tries]
             if not failed:

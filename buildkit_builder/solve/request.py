@@ -15,6 +15,7 @@ from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.llb import Definition, Platform
+from buildkit_builder.llb.lineage import Output
 from buildkit_builder.session.attachable import Attachable
 from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.registries import Registries
@@ -54,6 +55,10 @@ class Bridge(Protocol):
 
     def remember(self, definition: Definition) -> None:
         """Keeps a graph that is about to be solved, so that a failure in it can be told in the user's words."""
+        ...
+
+    def expect(self, image: Definition) -> None:
+        """Tells the graph of an image before it is solved, so that what is done of it may be packed."""
         ...
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
@@ -126,6 +131,8 @@ class BuildRequest:
         entitlements: What steps may do beyond the usual: `network.host`, `security.insecure`.
         internal: Kept out of the daemon's history.
         files: Serves the local sources in place of the build's own session, where builds share them.
+        packed: The outputs whose layers are packed ahead, of this build and of those that run beside it on the same
+            daemon.
         lookups: Shared with builds that run beside this one on the same daemon, with the same credentials and mirrors.
     """
 
@@ -141,6 +148,7 @@ class BuildRequest:
     entitlements: tuple[str, ...] = ()
     internal: bool = False
     files: FilesSession | None = None
+    packed: set[Output] = field(default_factory=set, repr=False, compare=False)
     lookups: Once[ResolvedImage] = field(default_factory=Once, repr=False, compare=False)
 
 

@@ -32,6 +32,7 @@ from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
 from buildkit_builder.solve.exporters import Exporter
 from buildkit_builder.solve.once import Once
+from buildkit_builder.solve.packing import EarlyPacking
 from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry, named_registries
 from buildkit_builder.wire import control_pb2
 
@@ -105,6 +106,7 @@ class _Build:
             try:
                 async with session.open(control), self._writing_caches(control, session.id):
                     self.own_session_id = session.id
+                    self.packing = EarlyPacking(self.request, control, session.id, self.aside)
                     async with self._watched(control):
                         refused = [auth.wait_refused() for auth in self.request.attachables if isinstance(auth, Auth)]
                         solving = self._solved(control)
@@ -137,6 +139,10 @@ class _Build:
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
+
+    def expect(self, image: Definition) -> None:
+        """Has layers of an image that are done packed while others are made."""
+        self.packing.expect(image)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Lets something go on beside the frontend, at most until the build is over."""
@@ -179,6 +185,7 @@ class _Build:
                 raise SolveError("The daemon ended the build before it had been given anything to build.")
             return response
         finally:
+            self.packing.stop()
             tasks: list[asyncio.Future[Any]] = [frontend, solve, *self.beside]
             for task in tasks:
                 task.cancel()
@@ -289,6 +296,7 @@ class _Build:
         with contextlib.suppress(grpc.aio.AioRpcError, BuildKitError):
             async for update in control.status(self.ref):
                 self.heard = True
+                self.packing.heard(update)
                 shown = self.news.softened(update)
                 self.trace.apply(shown, time.time())
                 self.display.update(shown)

@@ -67,6 +67,7 @@ class Bench:
     session_id: str = "s1"
     lookups: Once[ResolvedImage] = field(default_factory=Once)
     remembered: list[llb.Definition] = field(default_factory=list)
+    expected: list[llb.Definition] = field(default_factory=list)
     registries: Registries = field(default_factory=Registries)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
@@ -77,6 +78,9 @@ class Bench:
 
     def remember(self, definition: llb.Definition) -> None:
         self.remembered.append(definition)
+
+    def expect(self, image: llb.Definition) -> None:
+        self.expected.append(image)
 
     def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
         return BuildKitError(f"{doing}: {error.details()}")

@@ -1,0 +1,127 @@
+"""Packing begins before a build is over: a layer that is done is compressed while other steps still run.
+
+The daemon packs a tree when it exports it, and keeps the blob with the tree; whoever exports it again, or waits for it
+to be packed, gets the same. So a solve of its own, which exports what a step has made to nowhere, does the work ahead
+(protocol: buildkit `cache/blobs.go`, `solver/llbsolver/solver.go`). What of it is not done when the last step ends goes
+on as a part of the export itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc.aio
+
+from buildkit_builder.client.control import Control
+from buildkit_builder.client.events import StatusUpdate, VertexEvent
+from buildkit_builder.llb import Definition
+from buildkit_builder.llb.lineage import Output, lineage, part
+from buildkit_builder.solve.exporters import DockerArchive, OciArchive, Push
+from buildkit_builder.solve.request import BuildRequest
+from buildkit_builder.wire import control_pb2
+
+# A step that took less has made too little for its packing to matter.
+_WORTH_SECONDS = 1.0
+# What of an exporter's attributes has a part in how a layer is packed.
+_PACKING = ("compression", "compression-level", "oci-mediatypes")
+_NOWHERE = {"push": "false", "store": "false", "unpack": "false"}
+
+
+class EarlyPacking:
+    """Watches one build, and has layers packed whose steps are done while others are not.
+
+    Args:
+        request: The build.
+        control: Of the daemon.
+        session: The build's.
+        aside: Lets something go on at most until the build is over.
+    """
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        control: Control,
+        session: str,
+        aside: Callable[[Coroutine[Any, Any, None]], asyncio.Future[None]],
+    ) -> None:
+        self._request = request
+        self._control = control
+        self._session = session
+        self._aside = aside
+        self._attributes = _attributes(request)
+        self._images: list[Definition] = []
+        self._ended: set[str] = set()
+
+    def expect(self, image: Definition) -> None:
+        """Is told what will be exported, as far as that is known yet."""
+        self._images.append(image)
+
+    def heard(self, update: StatusUpdate) -> None:
+        """Is told what the daemon says of the build."""
+        if self._attributes is None:
+            return
+        ended = [vertex for vertex in update.vertexes if vertex.completed is not None]
+        self._ended.update(vertex.digest for vertex in ended)
+        for vertex in ended:
+            if _is_worth_it(vertex):
+                self._pack(vertex.digest)
+
+    def stop(self) -> None:
+        """Begins nothing more."""
+        self._attributes = None
+
+    def _pack(self, digest: str) -> None:
+        for image in reversed(self._images):
+            if digest not in image.digests:
+                continue
+            outputs = lineage(image)
+            if any(other not in self._ended for other, _ in outputs):
+                for output in sorted(output for output in outputs if output[0] == digest):
+                    self._begin(image, output)
+            return
+
+    def _begin(self, image: Definition, output: Output) -> None:
+        # Builds that run side by side have steps in common.
+        if output not in self._request.packed:
+            self._request.packed.add(output)
+            self._aside(self._solve(part(image, output)))
+
+    async def _solve(self, layers: Definition) -> None:
+        request = self._request
+        message = control_pb2.SolveRequest(
+            Ref=secrets.token_hex(16),
+            Session=self._session,
+            Definition=layers.to_wire(),
+            Entitlements=request.entitlements,
+            Internal=True,
+            Exporters=[control_pb2.Exporter(Type=Push.type, Attrs=self._attributes)],
+            ExporterDeprecated=Push.type,
+            ExporterAttrsDeprecated=self._attributes,
+        )
+        if request.source_policy is not None:
+            message.SourcePolicy.CopyFrom(request.source_policy)
+        # What stands in its way will stand in the export's, too.
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self._control.solve(message)
+
+
+def _attributes(request: BuildRequest) -> dict[str, str] | None:
+    """How the layers are packed that are exported; `None` where none are, or in several ways, or the base's as well."""
+    exporters = request.exporters
+    if len(exporters) != 1 or not isinstance(exporters[0], (Push, OciArchive, DockerArchive)):
+        return None
+    exporter = exporters[0]
+    if exporter.compression.force:
+        return None
+    attributes = exporter.attributes()
+    return {**{name: attributes[name] for name in _PACKING if name in attributes}, **_NOWHERE}
+
+
+def _is_worth_it(vertex: VertexEvent) -> bool:
+    if vertex.cached or vertex.error or vertex.started is None or vertex.completed is None:
+        return False
+    return vertex.completed - vertex.started >= _WORTH_SECONDS
