@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from buildkit_builder import config, llb
 from buildkit_builder.caches import Caches
@@ -32,7 +32,7 @@ from buildkit_builder.session.docker_config import DockerConfig
 from buildkit_builder.session.filesync import FileSync
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, BuildResult, Exporter
+from buildkit_builder.solve import BuildRequest, BuildResult, Exporter, Push
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.policy import mirrors
@@ -103,6 +103,16 @@ class Order:
         """Builds that daemons have in their histories."""
         return Memory(config.state_home(self.environ) / "buildkit-builder" / "builds", forgets_after=_DAY_SECONDS)
 
+    @property
+    def _may_be_there(self) -> bool:
+        """Whether an image that was pushed before need not be pushed again, if the daemon sees it under its tag."""
+        settings = self.settings
+        # What the daemon sees must be the registry's own answer.
+        mirrored = settings.registry_mirrors or llb.ImageReference.parse(self.spec.reference).domain == "docker.io"
+        # What is attested holds the time of the build, and so is always new.
+        attested = settings.provenance is not None or settings.sbom is not None
+        return not (mirrored or attested or self.caches.exports or settings.buildx.extra.no_cache)
+
     def _name_on(self, connection: Connection) -> str:
         """What tells a build from others, on this daemon and on others."""
         return json.dumps([connection.endpoint.address, self.spec.reference, *self.spec.platforms])
@@ -118,8 +128,11 @@ class Order:
         beside = destination.beside
         recorded, name = self._recorded, self._name_on(connection)
         # The daemon takes a fifth of an unchanged build's time to write down that it was done again.
-        internal = self.internal or recorded.recall(name) is not None
+        last = recorded.recall(name)
+        internal = self.internal or last is not None
         exporter = destination.exporter
+        if last is not None and isinstance(exporter, Push) and self._may_be_there:
+            exporter = replace(exporter, unless_there=True)
         async with self.request(
             connection, common, self.platforms, exporter, beside=beside, internal=internal
         ) as request:

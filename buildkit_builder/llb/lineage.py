@@ -1,10 +1,8 @@
-"""What the tree of a graph is made up of: the outputs that become its layers, and the graph of each of them alone."""
+"""What the tree of a graph is made up of: the outputs that become its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from buildkit_builder.llb.definition import Definition, digest_of, serialize
+from buildkit_builder.llb.definition import Definition
 from buildkit_builder.wire import ops_pb2
 
 Output = tuple[str, int]
@@ -54,34 +52,3 @@ def _base(op: ops_pb2.Op, index: int) -> int:
     while action is not None and action.input >= len(op.inputs):
         action = op.file.actions[action.input - len(op.inputs)]
     return -1 if action is None else action.input
-
-
-def part(definition: Definition, output: Output) -> Definition:
-    """The graph of one output alone, whose vertices are the same as in the whole.
-
-    Args:
-        definition: The whole.
-        output: Of one of its vertices.
-
-    Raises:
-        KeyError: There is no such vertex.
-    """
-    ops: Mapping[str, bytes] = dict(zip(definition.digests, definition.ops, strict=True))
-    needed: set[str] = set()
-    waiting = [output[0]]
-    while waiting:
-        digest = waiting.pop()
-        if digest not in needed:
-            needed.add(digest)
-            waiting += [entry.digest for entry in ops_pb2.Op.FromString(ops[digest]).inputs]
-    terminal = ops_pb2.Op()
-    terminal.inputs.add(digest=output[0], index=output[1])
-    end = serialize(terminal)
-    metadata = {digest: entry for digest, entry in definition.metadata if digest in needed}
-    # It demands of the daemon what the end of the whole does.
-    metadata[digest_of(end)] = dict(definition.metadata).get(definition.digests[-1], b"")
-    return Definition(
-        ops=(*(op for digest, op in ops.items() if digest in needed), end),
-        metadata=tuple(sorted(metadata.items())),
-        source_map=definition.source_map,
-    )

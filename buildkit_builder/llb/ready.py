@@ -12,15 +12,20 @@ from buildkit_builder.llb.state import State, scratch
 from buildkit_builder.wire import ops_pb2
 
 
-def from_definition(definition: Definition) -> State:
-    """The result of a definition as a state.
+def from_definition(definition: Definition, output: tuple[str, int] | None = None) -> State:
+    """The result of a definition as a state, or another output of one of its vertices.
 
     Its vertices keep their bytes, and so their digests, wherever the state is built upon.
 
+    Args:
+        definition: The graph.
+        output: The digest of a vertex, and which of its outputs; the definition's result when not given.
+
     Raises:
-        ValueError: If a vertex refers to one that does not stand before it, or the definition ends without a result.
+        ValueError: If a vertex refers to one that does not stand before it, there is no vertex of that digest, or the
+            definition ends without a result.
     """
-    if definition.is_scratch:
+    if definition.is_scratch and output is None:
         return scratch()
     made: dict[str, Operation] = {}
     for digest, data in zip(definition.digests[:-1], definition.ops[:-1], strict=True):
@@ -35,6 +40,8 @@ def from_definition(definition: Definition) -> State:
             inputs=inputs,
             needs=tuple(sorted(metadata.caps)),
         )
+    if output is not None:
+        return _state(made, ops_pb2.Input(digest=output[0], index=output[1]))
     terminal = ops_pb2.Op.FromString(definition.ops[-1])
     if len(terminal.inputs) != 1:
         raise ValueError("the definition does not end with a vertex that points at its result")

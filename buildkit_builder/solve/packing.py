@@ -18,8 +18,8 @@ import grpc.aio
 
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.events import StatusUpdate, VertexEvent
-from buildkit_builder.llb import Definition
-from buildkit_builder.llb.lineage import Output, lineage, part
+from buildkit_builder.llb import Definition, Platform, from_definition, marshal
+from buildkit_builder.llb.lineage import Output, lineage
 from buildkit_builder.solve.exporters import DockerArchive, OciArchive, Push
 from buildkit_builder.solve.request import BuildRequest
 from buildkit_builder.wire import control_pb2
@@ -88,7 +88,8 @@ class EarlyPacking:
         # Builds that run side by side have steps in common.
         if output not in self._request.packed:
             self._request.packed.add(output)
-            self._aside(self._solve(part(image, output)))
+            # Its vertices say for themselves which platform they are of.
+            self._aside(self._solve(marshal(from_definition(image, output), platform=Platform())))
 
     async def _solve(self, layers: Definition) -> None:
         request = self._request

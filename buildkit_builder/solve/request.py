@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -19,7 +19,7 @@ from buildkit_builder.llb.lineage import Output
 from buildkit_builder.session.attachable import Attachable
 from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.registries import Registries
-from buildkit_builder.solve.exporters import Exporter
+from buildkit_builder.solve.exporters import Exporter, Push
 from buildkit_builder.solve.files import FilesSession
 from buildkit_builder.solve.once import Once
 from buildkit_builder.wire import sourcepolicy_pb2
@@ -37,6 +37,13 @@ class Bridge(Protocol):
     """What a frontend may use of the build that it runs in."""
 
     gateway: Gateway
+    there: str
+    """What the tag that is to be pushed leads to, for the frontend to say where it has found that out: a digest."""
+
+    @property
+    def asks_what_is_there(self) -> bool:
+        """Whether the frontend is to find that out."""
+        ...
 
     @property
     def session_id(self) -> str:
@@ -150,6 +157,21 @@ class BuildRequest:
     files: FilesSession | None = None
     packed: set[Output] = field(default_factory=set, repr=False, compare=False)
     lookups: Once[ResolvedImage] = field(default_factory=Once, repr=False, compare=False)
+
+    @property
+    def is_pushed_unless_there(self) -> bool:
+        """Whether an exporter pushes only what is not there (`Push.unless_there`)."""
+        return any(isinstance(exporter, Push) and exporter.unless_there for exporter in self.exporters)
+
+    def pushed_anyway(self) -> BuildRequest:
+        """The same build, which pushes whatever is there."""
+        return replace(
+            self,
+            exporters=tuple(
+                replace(exporter, unless_there=False) if isinstance(exporter, Push) else exporter
+                for exporter in self.exporters
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,10 +66,14 @@ async def build(
         BuildKitError: The build failed; says where and why.
         asyncio.CancelledError: The task was cancelled; the daemon's work is stopped first.
     """
-    running = _Build(connection, request, display, redact)
     error: BaseException | None = None
     try:
-        return await running.run()
+        running = _Build(connection, request, display, redact)
+        result = await running.run()
+        if request.is_pushed_unless_there and result.digest != running.there:
+            # All of it is in the daemon's cache now, if it was not before.
+            result = await _Build(connection, request.pushed_anyway(), display, redact).run()
+        return result
     except BaseException as caught:
         error = caught
         raise
@@ -90,6 +94,7 @@ class _Build:
     returning: bool = False
     returned: bool = False
     heard: bool = False
+    there: str = ""
     news: CacheNews = field(default_factory=CacheNews)
 
     def __post_init__(self) -> None:
@@ -125,6 +130,11 @@ class _Build:
             # Not before the session is over: until then something may still be written.
             delivery.discard()
         return BuildResult(digest=response.get("containerimage.digest"), response=response)
+
+    @property
+    def asks_what_is_there(self) -> bool:
+        """Whether the frontend is to find out what the tag leads to."""
+        return self.request.is_pushed_unless_there
 
     @property
     def session_id(self) -> str:

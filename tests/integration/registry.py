@@ -273,6 +273,16 @@ def forget(reference: str) -> None:
             pass
 
 
+def move(reference: str, to: str) -> None:
+    """Gives what a registry has under `host:port/name:tag` another tag of the same name."""
+    registry, _, rest = reference.partition("/")
+    name, _, tag = rest.rpartition(":")
+    body, kind = _get(registry, f"{name}/manifests/{tag}")
+    url = f"http://{registry}/v2/{name}/manifests/{to.rpartition(':')[2]}"
+    with urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": kind}, method="PUT"), timeout=60):
+        pass
+
+
 def pull(reference: str, *, platform: str = "linux/amd64") -> PulledImage:
     """Fetches an image with all its layers."""
     registry, _, rest = reference.partition("/")

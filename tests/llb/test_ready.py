@@ -165,3 +165,16 @@ def test_a_definition_without_a_result(inputs: int) -> None:
     terminal = ops_pb2.Op(inputs=[ops_pb2.Input(digest=image.digests[0])] * inputs)
     with pytest.raises(ValueError, match="does not end with a vertex that points at its result"):
         llb.from_definition(llb.Definition(ops=(image.ops[0], serialize(terminal))))
+
+
+def test_another_output() -> None:
+    """Is what it was in the graph, and nothing of what is not below it."""
+    base = llb.image("debian")
+    one, two = (base.run([name], name=name).root for name in ("one", "two"))
+    whole = llb.marshal(llb.merge([one, llb.diff(base, two)]), platform=AMD64)
+    digest = llb.marshal(two, platform=AMD64).head
+    assert digest is not None
+
+    assert llb.marshal(two, platform=AMD64) == llb.marshal(llb.from_definition(whole, (digest, 0)), platform=AMD64)
+    with pytest.raises(ValueError, match="sha256:none"):
+        llb.from_definition(whole, ("sha256:none", 0))
