@@ -196,7 +196,7 @@ class Order:
                 entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
                 internal=self.internal if internal is None else internal,
                 files=files,
-                packed=common.packed(connection),
+                layers=common.layers(connection),
                 lookups=common.lookups(lookup_key(connection, spec, settings)),
             )
 

@@ -18,9 +18,9 @@ from buildkit_builder.client.gateway import ResolvedImage
 from buildkit_builder.client.nodes import Node
 from buildkit_builder.config import NodeSettings, Settings, TLSSettings
 from buildkit_builder.errors import BuildKitError, EndpointError
-from buildkit_builder.llb.lineage import Output
 from buildkit_builder.progress.display import Screen, open_screen
 from buildkit_builder.solve.files import SharedFiles
+from buildkit_builder.solve.layers import SharedLayers
 from buildkit_builder.solve.once import Once
 
 
@@ -38,7 +38,7 @@ class Common:
     screen: Screen
     running: set[asyncio.Future[None]] = field(default_factory=set)
     _lookups: dict[Hashable, Once[ResolvedImage]] = field(default_factory=dict)
-    _packed: dict[Connection, set[Output]] = field(default_factory=dict)
+    _layers: dict[Connection, SharedLayers] = field(default_factory=dict)
     _files: dict[Connection, SharedFiles] = field(default_factory=dict)
 
     def lookups(self, key: Hashable) -> Once[ResolvedImage]:
@@ -49,9 +49,9 @@ class Common:
         """
         return self._lookups.setdefault(key, Once())
 
-    def packed(self, connection: Connection) -> set[Output]:
-        """The outputs whose layers builds have a daemon pack ahead."""
-        return self._packed.setdefault(connection, set())
+    def layers(self, connection: Connection) -> SharedLayers:
+        """The layers of the builds on a daemon."""
+        return self._layers.setdefault(connection, SharedLayers())
 
     def files(self, connection: Connection) -> SharedFiles:
         """What serves local files to the builds on a daemon."""

@@ -26,13 +26,15 @@ from buildkit_builder.wire import control_pb2
 
 # A step that took less has made too little for its packing to matter.
 _WORTH_SECONDS = 1.0
+# Within which the daemon has told that a step is done.
+_TOLD_SECONDS = 1.0
 # What of an exporter's attributes has a part in how a layer is packed.
 _PACKING = ("compression", "compression-level", "oci-mediatypes")
 _NOWHERE = {"push": "false", "store": "false", "unpack": "false"}
 
 
-class EarlyPacking:
-    """Watches one build, and has layers packed whose steps are done while others are not.
+class LayerWatch:
+    """Watches the layers of one build, and has those packed whose steps are done while others are not.
 
     Args:
         request: The build.
@@ -53,20 +55,40 @@ class EarlyPacking:
         self._session = session
         self._aside = aside
         self._attributes = _attributes(request)
-        self._images: list[Definition] = []
+        self._images: dict[Platform, Definition] = {}
         self._ended: set[str] = set()
+        self._made: set[str] = set()
+        self._news = asyncio.Event()
 
-    def expect(self, image: Definition) -> None:
-        """Is told what will be exported, as far as that is known yet."""
-        self._images.append(image)
+    @property
+    def platforms(self) -> frozenset[Platform]:
+        """Those of what will be exported."""
+        return frozenset(self._images)
+
+    async def made(self) -> frozenset[Output]:
+        """The layers that are new, when all of the image is there: those of steps that have been run."""
+        layers = frozenset(output for image in self._images.values() for output in lineage(image))
+        # The daemon tells a little later than it does.
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._hear_of({digest for digest, _ in layers}), _TOLD_SECONDS)
+        return frozenset(output for output in layers if output[0] in self._made)
+
+    async def _hear_of(self, steps: set[str]) -> None:
+        while not steps <= self._ended:
+            self._news.clear()
+            await self._news.wait()
+
+    def expect(self, image: Definition, platform: Platform) -> None:
+        """Is told what will be exported for a platform, as far as that is known yet."""
+        self._images[platform] = image
 
     def heard(self, update: StatusUpdate) -> None:
         """Is told what the daemon says of the build."""
-        if self._attributes is None:
-            return
         ended = [vertex for vertex in update.vertexes if vertex.completed is not None]
         self._ended.update(vertex.digest for vertex in ended)
-        for vertex in ended:
+        self._made.update(vertex.digest for vertex in ended if not vertex.cached and not vertex.error)
+        self._news.set()
+        for vertex in ended if self._attributes is not None else ():
             if _is_worth_it(vertex):
                 self._pack(vertex.digest)
 
@@ -75,7 +97,7 @@ class EarlyPacking:
         self._attributes = None
 
     def _pack(self, digest: str) -> None:
-        for image in reversed(self._images):
+        for image in self._images.values():
             if digest not in image.digests:
                 continue
             outputs = lineage(image)
@@ -86,8 +108,9 @@ class EarlyPacking:
 
     def _begin(self, image: Definition, output: Output) -> None:
         # Builds that run side by side have steps in common.
-        if output not in self._request.packed:
-            self._request.packed.add(output)
+        packed = self._request.layers.packed
+        if output not in packed:
+            packed.add(output)
             # Its vertices say for themselves which platform they are of.
             self._aside(self._solve(marshal(from_definition(image, output), platform=Platform())))
 

@@ -70,7 +70,7 @@ class Solver:
         """
         definition = self.define(state)
         if image:
-            self.bridge.expect(definition)
+            self.bridge.expect(definition, self.platform)
         result = await self.bridge.gateway.solve(
             definition, evaluate=evaluate, cache_imports=imports(self.cache_imports, self.platform)
         )

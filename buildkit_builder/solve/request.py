@@ -14,13 +14,13 @@ import grpc.aio
 from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.llb import Definition, Platform
-from buildkit_builder.llb.lineage import Output
+from buildkit_builder.llb import Definition, ImageReference, Platform
 from buildkit_builder.session.attachable import Attachable
 from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.exporters import Exporter, Push
 from buildkit_builder.solve.files import FilesSession
+from buildkit_builder.solve.layers import SharedLayers
 from buildkit_builder.solve.once import Once
 from buildkit_builder.wire import sourcepolicy_pb2
 
@@ -64,7 +64,7 @@ class Bridge(Protocol):
         """Keeps a graph that is about to be solved, so that a failure in it can be told in the user's words."""
         ...
 
-    def expect(self, image: Definition) -> None:
+    def expect(self, image: Definition, platform: Platform) -> None:
         """Tells the graph of an image before it is solved, so that what is done of it may be packed."""
         ...
 
@@ -138,8 +138,7 @@ class BuildRequest:
         entitlements: What steps may do beyond the usual: `network.host`, `security.insecure`.
         internal: Kept out of the daemon's history.
         files: Serves the local sources in place of the build's own session, where builds share them.
-        packed: The outputs whose layers are packed ahead, of this build and of those that run beside it on the same
-            daemon.
+        layers: Shared with builds that run beside this one on the same daemon.
         lookups: Shared with builds that run beside this one on the same daemon, with the same credentials and mirrors.
     """
 
@@ -155,13 +154,19 @@ class BuildRequest:
     entitlements: tuple[str, ...] = ()
     internal: bool = False
     files: FilesSession | None = None
-    packed: set[Output] = field(default_factory=set, repr=False, compare=False)
+    layers: SharedLayers = field(default_factory=SharedLayers, repr=False, compare=False)
     lookups: Once[ResolvedImage] = field(default_factory=Once, repr=False, compare=False)
 
     @property
     def is_pushed_unless_there(self) -> bool:
         """Whether an exporter pushes only what is not there (`Push.unless_there`)."""
         return any(isinstance(exporter, Push) and exporter.unless_there for exporter in self.exporters)
+
+    @property
+    def pushes_to(self) -> str | None:
+        """The registry that an exporter pushes to."""
+        pushes = (push for push in self.exporters if isinstance(push, Push) and not push.unless_there)
+        return next((ImageReference.parse(push.reference).domain for push in pushes), None)
 
     def pushed_anyway(self) -> BuildRequest:
         """The same build, which pushes whatever is there."""

@@ -21,8 +21,9 @@ from buildkit_builder.client import failures
 from buildkit_builder.client.connection import Connection
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.gateway import Gateway, ResolvedImage
+from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError, CredentialsError, DaemonLostError, SolveError
-from buildkit_builder.llb import Definition
+from buildkit_builder.llb import Definition, Platform
 from buildkit_builder.progress.display import Display
 from buildkit_builder.progress.trace import Trace
 from buildkit_builder.session.auth import Auth
@@ -31,9 +32,11 @@ from buildkit_builder.solve.cache_export import INLINE, CacheWriters
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
 from buildkit_builder.solve.exporters import Exporter
+from buildkit_builder.solve.layers import Turn
 from buildkit_builder.solve.once import Once
-from buildkit_builder.solve.packing import EarlyPacking
+from buildkit_builder.solve.packing import LayerWatch
 from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry, named_registries
+from buildkit_builder.solve.result import gather
 from buildkit_builder.wire import control_pb2
 
 _PAINT_SECONDS = 0.1
@@ -69,7 +72,8 @@ async def build(
     error: BaseException | None = None
     try:
         running = _Build(connection, request, display, redact)
-        result = await running.run()
+        with request.layers.used():
+            result = await running.run()
         if request.is_pushed_unless_there and result.digest != running.there:
             # All of it is in the daemon's cache now, if it was not before.
             result = await _Build(connection, request.pushed_anyway(), display, redact).run()
@@ -95,6 +99,7 @@ class _Build:
     returned: bool = False
     heard: bool = False
     there: str = ""
+    turn: Turn | None = None
     news: CacheNews = field(default_factory=CacheNews)
 
     def __post_init__(self) -> None:
@@ -111,7 +116,7 @@ class _Build:
             try:
                 async with session.open(control), self._writing_caches(control, session.id):
                     self.own_session_id = session.id
-                    self.packing = EarlyPacking(self.request, control, session.id, self.aside)
+                    self.watch = LayerWatch(self.request, control, session.id, self.aside)
                     async with self._watched(control):
                         refused = [auth.wait_refused() for auth in self.request.attachables if isinstance(auth, Auth)]
                         solving = self._solved(control)
@@ -150,9 +155,9 @@ class _Build:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
 
-    def expect(self, image: Definition) -> None:
+    def expect(self, image: Definition, platform: Platform) -> None:
         """Has layers of an image that are done packed while others are made."""
-        self.packing.expect(image)
+        self.watch.expect(image, platform)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Lets something go on beside the frontend, at most until the build is over."""
@@ -195,7 +200,9 @@ class _Build:
                 raise SolveError("The daemon ended the build before it had been given anything to build.")
             return response
         finally:
-            self.packing.stop()
+            self.watch.stop()
+            if self.turn is not None:
+                self.turn.end()
             tasks: list[asyncio.Future[Any]] = [frontend, solve, *self.beside]
             for task in tasks:
                 task.cancel()
@@ -206,6 +213,7 @@ class _Build:
         try:
             await self._require_capabilities()
             result = await self.request.frontend.build(self)
+            await self._take_turn(result)
         except asyncio.CancelledError:
             raise
         except grpc.aio.AioRpcError as error:
@@ -218,6 +226,16 @@ class _Build:
         self.returning = True
         await self.gateway.return_result(result)
         self.returned = True
+
+    async def _take_turn(self, result: Result) -> None:
+        """Lets another build push first what this one would push as well."""
+        registry, layers = self.request.pushes_to, self.request.layers
+        if registry is None or layers.builds < 2:
+            return
+        platforms = set(map(str, self.watch.platforms))
+        refs = [result.ref, *(ref for platform, ref in result.refs.items() if platform in platforms)]
+        await gather(*(self.gateway.evaluate(ref.id) for ref in refs if ref is not None))
+        self.turn = await layers.begin_push(registry, await self.watch.made())
 
     async def _return_error(self, status: bytes) -> None:
         # As long as the caches hold the graph, the daemon does not end the build's status.
@@ -306,7 +324,7 @@ class _Build:
         with contextlib.suppress(grpc.aio.AioRpcError, BuildKitError):
             async for update in control.status(self.ref):
                 self.heard = True
-                self.packing.heard(update)
+                self.watch.heard(update)
                 shown = self.news.softened(update)
                 self.trace.apply(shown, time.time())
                 self.display.update(shown)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flyte import Image, Secret
@@ -25,6 +27,7 @@ from tests.integration.command import run, write_project
 from tests.integration.conftest import BASE
 from tests.integration.leftovers import Held, left_since
 from tests.integration.registry import exists, pull
+from tests.integration.servers import open_registry
 from tests.integration.test_faults import gone, interrupt_build, running
 
 MakeImage = Callable[[int], Image]
@@ -90,6 +93,27 @@ async def test_what_is_the_same_is_done_once(image: MakeImage, user: Path, monke
     assert [f"{number}\n".encode() for number in range(8)] == [tree["number"].content for tree in trees]
     assert [1] == list(reads.values())
     assert 1 == lookups[f"docker.io/library/{BASE}"]
+
+
+async def test_a_layer_is_sent_once(image: MakeImage, engine: Engine, tmp_path: Path) -> None:
+    """To a registry that links what it has in one repository into others."""
+    assert engine.registry_bin is not None
+    token = uuid.uuid4().hex
+    with open_registry(engine.registry_bin, tmp_path / "registry") as address:
+        images = [
+            image(number)
+            .clone(registry=address)
+            .with_commands([f"head -c 5000000 /dev/urandom > /large; : {token}"])
+            .with_commands([f"echo {number} > /number"])
+            for number in range(6)
+        ]
+
+        await build(*images)
+
+        layers = [layer for image in images for layer in pull(image.uri).layers]
+        [large] = {layer.digest for layer in layers if "large" in layer.entries}
+        sent = re.findall(r'"PUT /v2/\S+/blobs/uploads/\S+digest=(\S+) HTTP', (tmp_path / "registry/log").read_text())
+    assert [large] == [digest for digest in map(unquote, sent) if digest == large]
 
 
 async def test_a_folder_that_changes_between_builds(image: MakeImage, user: Path) -> None:

@@ -69,7 +69,7 @@ class Bench:
     asks_what_is_there: bool = False
     lookups: Once[ResolvedImage] = field(default_factory=Once)
     remembered: list[llb.Definition] = field(default_factory=list)
-    expected: list[llb.Definition] = field(default_factory=list)
+    expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
@@ -81,8 +81,8 @@ class Bench:
     def remember(self, definition: llb.Definition) -> None:
         self.remembered.append(definition)
 
-    def expect(self, image: llb.Definition) -> None:
-        self.expected.append(image)
+    def expect(self, image: llb.Definition, platform: llb.Platform) -> None:
+        self.expected[platform] = image
 
     def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
         return BuildKitError(f"{doing}: {error.details()}")

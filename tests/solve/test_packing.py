@@ -15,9 +15,9 @@ import pytest
 from buildkit_builder import llb
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.events import StatusUpdate, VertexEvent
-from buildkit_builder.solve import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive
+from buildkit_builder.solve import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive, packing
 from buildkit_builder.solve.exporters import Compression
-from buildkit_builder.solve.packing import EarlyPacking
+from buildkit_builder.solve.packing import LayerWatch
 from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.wire import control_pb2
 
@@ -53,8 +53,8 @@ class Bench:
         self.going: list[asyncio.Future[None]] = []
         frontend = GraphFrontend(state=STATE, platform=PLATFORM)
         self.request = BuildRequest(title="test", frontend=frontend, **{"exporters": (PUSH,), **options})
-        self.packing = EarlyPacking(self.request, self.daemon, "s1", self.aside)
-        self.packing.expect(IMAGE)
+        self.watch = LayerWatch(self.request, self.daemon, "s1", self.aside)
+        self.watch.expect(IMAGE, PLATFORM)
 
     def aside(self, work: Any) -> asyncio.Future[None]:
         self.going.append(asyncio.ensure_future(work))
@@ -63,7 +63,7 @@ class Bench:
     async def heard(self, name: str, *, seconds: float = 5.0, **more: Any) -> list[llb.Definition]:
         """Has a step end, and gives what is packed by then."""
         ended = VertexEvent(digest=DIGESTS[name], name=name, started=10.0, completed=10.0 + seconds)
-        self.packing.heard(StatusUpdate(vertexes=(replace(ended, **more),)))
+        self.watch.heard(StatusUpdate(vertexes=(replace(ended, **more),)))
         await asyncio.gather(*self.going)
         return [llb.Definition.from_wire(request.Definition) for request in self.daemon.asked]
 
@@ -112,7 +112,7 @@ async def test_what_is_not_worth_it(bench: Bench, event: dict[str, Any]) -> None
 
 async def test_steps_that_are_no_layers(bench: Bench) -> None:
     """What the image is not built upon is not packed."""
-    bench.packing.heard(StatusUpdate(vertexes=(VertexEvent(digest="sha256:other", started=1.0, completed=9.0),)))
+    bench.watch.heard(StatusUpdate(vertexes=(VertexEvent(digest="sha256:other", started=1.0, completed=9.0),)))
 
     assert [] == bench.going
 
@@ -133,7 +133,7 @@ async def test_exporters_it_is_not_done_for(exporters: Sequence[Exporter]) -> No
 
 async def test_builds_side_by_side_pack_a_step_once(bench: Bench) -> None:
     """They have steps in common."""
-    other = Bench(packed=bench.request.packed)
+    other = Bench(layers=bench.request.layers)
     await bench.heard("one")
 
     assert [] == await other.heard("one")
@@ -141,7 +141,7 @@ async def test_builds_side_by_side_pack_a_step_once(bench: Bench) -> None:
 
 async def test_nothing_begins_when_it_is_over(bench: Bench) -> None:
     """What is heard late counts no more."""
-    bench.packing.stop()
+    bench.watch.stop()
 
     assert [] == await bench.heard("one")
 
@@ -152,3 +152,38 @@ async def test_a_failure_is_left_to_the_export(bench: Bench) -> None:
     bench.daemon.error = grpc.aio.AioRpcError(grpc.StatusCode.UNKNOWN, metadata, metadata, details="no")
 
     assert 1 == len(await bench.heard("one"))
+
+
+async def test_what_is_new(bench: Bench) -> None:
+    """Layers of steps that were run, and not of those that were there or that belong to no layer."""
+    await bench.heard("two", cached=True)
+    await bench.heard("one")
+    bench.watch.heard(StatusUpdate(vertexes=(VertexEvent(digest="sha256:other", started=1.0, completed=9.0),)))
+
+    assert {(DIGESTS["one"], 0)} == await bench.watch.made()
+
+
+async def test_what_is_new_is_heard_of_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon's word is waited for, but not for ever."""
+    await bench.heard("one")
+    asking = asyncio.ensure_future(bench.watch.made())
+    await asyncio.sleep(0.01)
+    assert not asking.done()
+    await bench.heard("two")
+    assert set(DIGESTS[name] for name in ("one", "two")) == {digest for digest, _ in await asking}
+
+    monkeypatch.setattr(packing, "_TOLD_SECONDS", 0.01)
+    silent = Bench()
+    await silent.heard("one")
+    assert {(DIGESTS["one"], 0)} == await silent.watch.made()
+
+
+async def test_a_graph_that_was_given_up(bench: Bench) -> None:
+    """Another one takes its place."""
+    bench.watch.expect(llb.marshal(ONE, platform=PLATFORM), PLATFORM)
+
+    await bench.heard("two")
+    await bench.heard("one")
+
+    assert {(DIGESTS["one"], 0)} == await bench.watch.made()
+    assert [] == bench.daemon.asked
