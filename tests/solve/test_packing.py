@@ -170,7 +170,7 @@ async def test_what_is_new_is_heard_of_later(bench: Bench, monkeypatch: pytest.M
     await asyncio.sleep(0.01)
     assert not asking.done()
     await bench.heard("two")
-    assert set(DIGESTS[name] for name in ("one", "two")) == {digest for digest, _ in await asking}
+    assert {DIGESTS[name] for name in ("one", "two")} == {digest for digest, _ in await asking}
 
     monkeypatch.setattr(packing, "_TOLD_SECONDS", 0.01)
     silent = Bench()
