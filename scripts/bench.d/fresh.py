@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cases import ONE_PIP, typical
 from contest import Contest
-from engine import docker
+from engine import docker, forget_images
 from measure import HAND, OURS, Sample, order
 from subjects import Subject
 
@@ -37,6 +37,8 @@ async def fresh(contest: Contest) -> None:
         archive.unlink()
 
         async def build_fresh(who: str, subject: Subject) -> Sample:
+            # buildx has the engine keep what it pushes, unpacked.
+            forget_images(f"{world.registry}/*")
             docker("buildx", "prune", "--builder=default", "--force", "--all")
             if who == UNCACHED:
                 return await contest.build(OURS, [replace(subject, name=f"{world.name}-uncached")])
