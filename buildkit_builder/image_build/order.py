@@ -127,8 +127,8 @@ class Order:
         destination = await Destination.choose(self.spec, self.settings, connection)
         beside = destination.beside
         recorded, name = self._recorded, self._name_on(connection)
-        # The daemon takes a fifth of an unchanged build's time to write down that it was done again.
         last = recorded.recall(name)
+        # The daemon takes a fifth of an unchanged build's time to write down that it was done again.
         internal = self.internal or last is not None
         exporter = destination.exporter
         if last is not None and isinstance(exporter, Push) and self._may_be_there:

@@ -98,13 +98,10 @@ class LayerWatch:
 
     def _pack(self, digest: str) -> None:
         for image in self._images.values():
-            if digest not in image.digests:
-                continue
-            outputs = lineage(image)
+            outputs = lineage(image) if digest in image.digests else frozenset()
             if any(other not in self._ended for other, _ in outputs):
                 for output in sorted(output for output in outputs if output[0] == digest):
                     self._begin(image, output)
-            return
 
     def _begin(self, image: Definition, output: Output) -> None:
         # Builds that run side by side have steps in common.

@@ -74,9 +74,9 @@ async def build(
         running = _Build(connection, request, display, redact)
         with request.layers.used():
             result = await running.run()
-        if request.is_pushed_unless_there and result.digest != running.there:
-            # All of it is in the daemon's cache now, if it was not before.
-            result = await _Build(connection, request.pushed_anyway(), display, redact).run()
+            if request.is_pushed_unless_there and result.digest != running.there:
+                # All of it is in the daemon's cache now, if it was not before.
+                result = await _Build(connection, request.pushed_anyway(), display, redact).run()
         return result
     except BaseException as caught:
         error = caught
@@ -201,12 +201,12 @@ class _Build:
             return response
         finally:
             self.watch.stop()
-            if self.turn is not None:
-                self.turn.end()
             tasks: list[asyncio.Future[Any]] = [frontend, solve, *self.beside]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            if self.turn is not None:
+                self.turn.end()
 
     async def _frontend(self) -> None:
         """Makes the result and hands it over, or tells the daemon that there will be none: `Return` is called once."""

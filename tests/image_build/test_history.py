@@ -12,6 +12,7 @@ import pytest
 
 from buildkit_builder import image_build
 from buildkit_builder.config import Settings
+from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.image_build import order
 from buildkit_builder.spec import CommandsLayer, ImageSpec
@@ -44,11 +45,13 @@ async def pushed(fake: FakeBuildKit, **settings: Any) -> list[bool]:
     return [request.Exporters[0].Attrs["push"] == "true" for request in await solved(fake, **settings)]
 
 
-async def solved(fake: FakeBuildKit, spec: ImageSpec = SPEC, **settings: Any) -> list[control_pb2.SolveRequest]:
+async def solved(
+    fake: FakeBuildKit, spec: ImageSpec = SPEC, arguments: str = "", **settings: Any
+) -> list[control_pb2.SolveRequest]:
     """Builds, and gives what the daemon was asked for."""
     before = set(fake.builds)
     given = {"endpoint": fake.address, "progress": "quiet", **settings}
-    await image_build.build(spec, Settings.load({"image": {"buildkit": given}}, {}))
+    await image_build.build(spec, Settings.load({"image": {"buildkit": given}}, {EXTRA_ARGS: arguments}))
     new = [build.request for ref, build in fake.builds.items() if ref not in before]
     return [request for request in new if request.Exporters]
 
@@ -86,7 +89,7 @@ async def test_what_is_there_is_not_pushed_again(fake: FakeBuildKit) -> None:
 
 
 async def test_what_is_not_there_is_pushed(fake: FakeBuildKit) -> None:
-    """Where the tag leads nowhere, or to something else, the image is exported once more; also of a Dockerfile."""
+    """Where the tag leads nowhere, or to something else, the image is exported once more."""
     assert [[True], [False, True]] == [await pushed(fake) for _ in range(2)]
 
     fake.images[SPEC.reference] = ("sha256:" + "1" * 64, CONFIG)
@@ -99,11 +102,14 @@ async def test_what_is_not_there_is_pushed(fake: FakeBuildKit) -> None:
         {"registry_mirrors": {"registry.example": "mirror.example"}},
         {"provenance": "mode=max"},
         {"cache_to": ["type=registry,ref=registry.example/cache"]},
+        {"arguments": "--no-cache"},
+        {"spec": replace(SPEC, reference="team/mine:1")},
     ],
 )
 async def test_what_is_pushed_whatever_is_there(fake: FakeBuildKit, settings: dict[str, Any]) -> None:
-    """A mirror may answer for the registry, an attestation is always new, and no cache is written twice."""
+    """A mirror may answer for the registry (for Docker Hub unasked), an attestation is always new, and so on."""
     fake.llb_caps["exporter.image.attestations"] = True
-    fake.images[SPEC.reference] = (PUSHED, CONFIG)
+    for name in (SPEC.reference, "docker.io/team/mine:1"):
+        fake.images[name] = (PUSHED, CONFIG)
 
     assert [[True], [True]] == [await pushed(fake, **settings) for _ in range(2)]

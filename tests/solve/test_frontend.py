@@ -186,6 +186,14 @@ async def test_layers_go_on_from_what_the_frontend_made(bench: Bench) -> None:
     assert "/made" == config.env["PATH"]
 
 
+async def test_the_graph_of_the_image_is_told(bench: Bench) -> None:
+    """Of each platform the one that is solved for it."""
+    await build(bench, BEFORE)
+
+    last = bench.fake.called(services.LLBBRIDGE_SOLVE)[-1]
+    assert {ARM64: llb.Definition.from_wire(last.Definition)} == bench.expected
+
+
 async def test_graphs_around_lines_are_remembered(bench: Bench) -> None:
     """A failure in any of them can be told in the user's words."""
     await build(bench, BEFORE, LINES)

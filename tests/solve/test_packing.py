@@ -187,3 +187,13 @@ async def test_a_graph_that_was_given_up(bench: Bench) -> None:
 
     assert {(DIGESTS["one"], 0)} == await bench.watch.made()
     assert [] == bench.daemon.asked
+
+
+async def test_a_step_that_one_platform_only_uses(bench: Bench) -> None:
+    """It is packed where it is a layer of another's image."""
+    user = BASE.run(["use"], name="use", mounts=[llb.Bind("/one", ONE, readonly=True)]).root
+    other = llb.Platform(architecture="arm64")
+    bench.watch.expect(llb.marshal(user, platform=PLATFORM), PLATFORM)
+    bench.watch.expect(IMAGE, other)
+
+    assert [llb.marshal(ONE, platform=PLATFORM)] == await bench.heard("one")
