@@ -27,9 +27,15 @@ tmp=$work/tmp platform=
 mkdir -p "$tmp"
 grep -q " $builds [^ ]* ro[, ]" /proc/self/mounts || waits "nothing keeps uv from building"
 [ "$(uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
-LC_ALL=C grep -qF "${builds##*/}" "$(command -v uv)" || waits "this version of uv builds elsewhere"
+# Of a `uv` that was here before, the cache tells: a look through all of it takes as long as a small installation.
+uv=$(command -v uv)
+which=$(stat -Lc %%s-%%Y "$uv" 2>/dev/null)
+if [ -z "$which" ] || ! [ -e "$cache/${builds##*/}-of-$which" ]; then
+  LC_ALL=C grep -qF "${builds##*/}" "$uv" || waits "this version of uv builds elsewhere"
+  [ -z "$which" ] || touch "$cache/${builds##*/}-of-$which" 2>/dev/null
+fi
 # Without isolation uv would first install some packages, to build others with them.
-shared() { env | grep -q '^UV_NO_BUILD_ISOLATION' || grep -qs no-build-isolation "$@"; }
+shared() { [ -n "${UV_NO_BUILD_ISOLATION-}${UV_NO_BUILD_ISOLATION_PACKAGE-}" ] || grep -qs no-build-isolation "$@"; }
 set -- /etc/uv/uv.toml /etc/xdg/uv/uv.toml "${XDG_CONFIG_HOME-$HOME/.config}/uv/uv.toml"
 folder=$PWD
 while :; do

@@ -95,13 +95,19 @@ class Bench:
         return root.run(("/bin/sh", "-c", text), env=env, cwd="/", mounts=every, network="host", name=text[:40])
 
     def ahead(
-        self, root: llb.State, how: Wheels | None, *mounts: llb.Mount, architecture: str = "", all_of_it: bool = False
+        self,
+        root: llb.State,
+        how: Wheels | None,
+        *mounts: llb.Mount,
+        architecture: str = "",
+        all_of_it: bool = False,
+        cache: str = "test-wheels",
     ) -> llb.Exec:
         """Runs an installation as far as it needs nothing but wheels."""
         assert how is not None
         nothing = llb.scratch().file(llb.mkdir("/nothing"))
         own = (llb.Bind(NO_BUILDS, nothing, selector="/nothing", readonly=True), llb.Bind(WORK_FOLDER, llb.scratch()))
-        return self.run(root, how.command(all_of_it=all_of_it, architecture=architecture), *own, *mounts)
+        return self.run(root, how.command(all_of_it=all_of_it, architecture=architecture), *own, *mounts, cache=cache)
 
     async def trees(self, **states: llb.State) -> dict[str, Tree]:
         """The files of several trees, bytecode without the time of its source."""
@@ -263,6 +269,28 @@ async def test_nothing_keeps_uv_from_building(bench: Bench) -> None:
         (verdict.done, verdict.reason) for verdict in verdicts
     ]
     assert not any("wheels_zeta" in path for path in (*files["one"], *files["other"]))
+
+
+async def test_uv_that_may_build_elsewhere(bench: Bench) -> None:
+    """A `uv` that does not name the folder is not trusted, and one that does is known to the cache from then on."""
+    layer, install = bench.pip("wheels-zeta==1.0")
+    other = llb.mkfile("/opt/venv/bin/uv", b'#!/bin/sh\nexec /usr/bin/uv "$@"\n', 0o755)
+    start, cache = bench.environment.file(other), f"test-wheels-{uuid.uuid4().hex}"
+    mark = f"{NO_BUILDS}-of-$(stat -Lc %s-%Y $(command -v uv))"
+    how = wheels(layer, install)
+    real = bench.ahead(bench.environment, how, cache=cache)
+    strange = bench.ahead(start, how, cache=cache)
+    verdicts = await bench.trees(real=real.output(WORK_FOLDER), strange=strange.output(WORK_FOLDER))
+
+    marked = bench.run(bench.environment, f'[ -e "{mark}" ] && touch /marked', cache=cache)
+    unmarked = bench.run(start, f'[ ! -e "{mark}" ] && touch /unmarked', cache=cache)
+    files = await bench.trees(marked=llb.diff(bench.environment, marked.root), unmarked=llb.diff(start, unmarked.root))
+
+    assert "all" == read_verdict(verdicts["real"]["verdict"][-1]).done
+    verdict = read_verdict(verdicts["strange"]["verdict"][-1])
+    assert ("none", "this version of uv builds elsewhere") == (verdict.done, verdict.reason)
+    assert "marked" in files["marked"]
+    assert "unmarked" in files["unmarked"]
 
 
 async def test_installed_packages_are_kept(bench: Bench) -> None:
