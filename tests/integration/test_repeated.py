@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from flyte import Image
@@ -63,6 +64,18 @@ async def test_nor_is_an_index(base: Image, solves: Solves) -> None:
     """That lacks no platform which is asked for."""
     both = base.clone(platform=("linux/amd64", "linux/arm64"))
     await check_pushes(both.with_env_vars({"A": "1"}), both.with_env_vars({"A": "2"}), solves)
+
+
+async def test_nor_is_a_dockerfile(user: Path, engine: Engine, name: str, solves: Solves) -> None:
+    """Nor is the image of a Dockerfile, of which only the daemon's own frontend knows what it is made of."""
+
+    def image(value: str) -> Image:
+        file = user / value / "Dockerfile"
+        file.parent.mkdir()
+        file.write_text(f"FROM {BASE}\nENV A={value}\nRUN echo $A > /a\n")
+        return Image.from_dockerfile(file, registry=engine.registry, name=name, platform=("linux/amd64",))
+
+    await check_pushes(image("1"), image("2"), solves)
 
 
 async def check_pushes(image: Image, other: Image, solves: Solves) -> None:
