@@ -224,6 +224,7 @@ class FakeBuildKit:
         self._folder = tempfile.mkdtemp(prefix="fake-")
         self.path = os.path.join(self._folder, "buildkitd.sock")
         self._server: grpc.aio.Server | None = None
+        self._ending: asyncio.Future[None] | None = None
         self._session_ends: list[asyncio.Future[None]] = []
 
     @property
@@ -265,9 +266,14 @@ class FakeBuildKit:
 
     async def lose(self) -> None:
         """End at once, as a daemon that is killed."""
-        if self._server is not None:
-            await self._server.stop(None)
-            self._server = None
+        server = self._server
+        if server is None:
+            return
+        # A server whose end is cancelled halfway never ends, and who asks for it in mid-build is cancelled.
+        self._ending = self._ending or asyncio.ensure_future(server.stop(None))
+        await asyncio.shield(self._ending)
+        if self._server is server:
+            self._server = self._ending = None
 
     # Serving
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import stat
@@ -35,9 +36,11 @@ async def until(condition: Callable[[], bool]) -> None:
 async def send_bytes(daemon: Daemon, chunks: Sequence[bytes], *metadata: tuple[str, str]) -> grpc.StatusCode:
     """Sends an archive as the daemon does."""
     call = daemon.stream(services.FILESEND_DIFF_COPY, metadata)
-    for chunk in chunks:
-        await call.write(BytesMessage(data=chunk).SerializeToString())
-    await call.done_writing()
+    # What cannot be received may be refused before any of it was sent.
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        for chunk in chunks:
+            await call.write(BytesMessage(data=chunk).SerializeToString())
+        await call.done_writing()
     return await ending(call)
 
 
@@ -59,7 +62,7 @@ async def send_tree(daemon: Daemon, entries: Sequence[tuple[Stat, bytes]], index
                 data = content[start : start + 1000]
                 await call.write(Packet(type=Packet.PACKET_DATA, ID=packet.ID, data=data).SerializeToString())
             await call.write(Packet(type=Packet.PACKET_DATA, ID=packet.ID).SerializeToString())
-    except grpc.aio.AioRpcError:
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
         pass
     return call
 
