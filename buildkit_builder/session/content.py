@@ -179,7 +179,8 @@ class ContentStores:
                 ingest.total = request.total or ingest.total
                 ingest.expected = request.expected or ingest.expected
                 try:
-                    response = await call.in_thread(_advance, root, ingest, request)
+                    # To its end: what it writes is removed when the call is cancelled.
+                    response = await call.in_thread_to_its_end(_advance, root, ingest, request)
                 except OSError as error:
                     raise BuildKitError(f"A blob cannot be written to {root}: {error.strerror}.") from error
                 await call.write(response.SerializeToString())

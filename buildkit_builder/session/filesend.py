@@ -85,9 +85,11 @@ async def _receive_file(call: Call, path: Path) -> None:
         in_place = await call.in_thread(_is_written_in_place, path)
     part = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with _writing(path):
-            stream: BinaryIO = await call.in_thread(_open, part, "wb" if in_place else "xb")
-        with stream:
+        with contextlib.ExitStack() as opened:
+            with _writing(path):
+                # A pipe opens when somebody reads from it, which may be never.
+                run = call.in_thread if in_place else call.in_thread_to_its_end
+                stream = await run(_open, opened, part, "wb" if in_place else "xb")
             await _receive_stream(call, stream, str(path))
         if not in_place:
             with _writing(path):
@@ -116,9 +118,10 @@ async def _receive_stream(call: Call, stream: BinaryIO, name: str) -> None:
         await call.in_thread(stream.flush)
 
 
-def _open(path: Path, mode: Literal["wb", "xb"]) -> BinaryIO:
+def _open(opened: contextlib.ExitStack, path: Path, mode: Literal["wb", "xb"]) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open(mode)
+    # Before anybody has it: the call may be cancelled by now, and would leave it open.
+    return opened.enter_context(path.open(mode))
 
 
 def _write(stream: BinaryIO, messages: list[bytes]) -> None:

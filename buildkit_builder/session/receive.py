@@ -63,7 +63,8 @@ class Receiver:
                 batch = await self._call.read_batch()
                 if not batch:
                     raise RpcError(StatusCode.CANCELLED, "The daemon ended the transfer before it was complete.")
-                replies = await self._call.in_thread(self._handle, batch)
+                # To its end: its descriptors are closed then, whose numbers others may get.
+                replies = await self._call.in_thread_to_its_end(self._handle, batch)
                 if replies:
                     await self._call.write(*replies)
         finally:

@@ -151,6 +151,13 @@ class Call:
         """Runs a blocking function in one of the session's threads."""
         return await self._server.in_thread(function, *arguments)
 
+    async def in_thread_to_its_end(self, function: Callable[..., T], *arguments: Any) -> T:
+        """The same for a function that must not go on behind the back of a call that was cancelled.
+
+        The call is cancelled when the function has ended, unless that is stuck: then what it works on may be removed.
+        """
+        return await self._server.in_thread_to_its_end(function, *arguments)
+
     def end(self, code: StatusCode, details: str = "") -> None:
         """Ends the call with a status; done once, by the server."""
         trailers = [(b"grpc-status", str(code.value[0]).encode())]
@@ -223,6 +230,18 @@ class Server:
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return await asyncio.wrap_future(future)
+
+    async def in_thread_to_its_end(self, function: Callable[..., T], *arguments: Any) -> T:
+        """The same; whoever is cancelled meanwhile waits until the function has ended, or is stuck."""
+        ending = asyncio.ensure_future(self.in_thread(function, *arguments))
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait((ending,), timeout=_STUCK_SECONDS)
+            # Nobody asks any more what came of it.
+            ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            ending.cancel()
+            raise
 
     async def _stop_threads(self) -> None:
         # A cancelled call leaves its function running; joining its thread before it is done would stop the loop.

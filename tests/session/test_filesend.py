@@ -8,13 +8,14 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import grpc
 import grpc.aio
 import pytest
 
 from buildkit_builder.errors import BuildKitError
+from buildkit_builder.session import filesend
 from buildkit_builder.session.filesend import Directory, FileReceiver, TarFile
 from buildkit_builder.session.session import Session
 from buildkit_builder.session.walk import MODE_DIR, MODE_NAMED_PIPE, MODE_SETUID, MODE_SYMLINK
@@ -106,6 +107,28 @@ async def test_archives_that_break_off_leave_nothing(tmp_path: Path) -> None:
         call.cancel()
     assert b"before" == target.read_bytes()
     assert [target] == list(tmp_path.iterdir())
+
+
+async def test_archives_that_break_off_while_they_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is opened for a call which is over by then is closed, and is gone."""
+    begun, go, streams, openly = threading.Event(), threading.Event(), list[BinaryIO](), filesend._open
+
+    def slowly(*arguments: Any) -> BinaryIO:
+        begun.set()
+        go.wait(10)
+        streams.append(openly(*arguments))
+        return streams[0]
+
+    monkeypatch.setattr(filesend, "_open", slowly)
+    async with attach(Session([FileReceiver({0: TarFile(tmp_path / "out.tar")})])) as daemon:
+        call = daemon.stream(services.FILESEND_DIFF_COPY)
+        await call.write(BytesMessage(data=b"half").SerializeToString())
+        await until(begun.is_set)
+        call.cancel()
+        await asyncio.sleep(0.05)
+        go.set()
+    assert [True] == [stream.closed for stream in streams]
+    assert [] == list(tmp_path.iterdir())
 
 
 async def test_streams_and_pipes(tmp_path: Path) -> None:

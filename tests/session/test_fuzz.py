@@ -119,6 +119,8 @@ class Call:
         assert callable(function)
         return function(*arguments)
 
+    in_thread_to_its_end = in_thread
+
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(packets, max_size=12))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -245,6 +246,35 @@ async def test_an_abandoned_call_is_cancelled() -> None:
         call.cancel()
 
         await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_an_abandoned_call_waits_for_its_thread() -> None:
+    """What a thread works on is not taken away from it: the handler ends after the function does."""
+    started, go = asyncio.Event(), threading.Event()
+    ended: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(started.set)
+        go.wait(10)
+        ended.append("function")
+        raise ValueError("nobody hears of this")
+
+    async def handler(call: Call) -> None:
+        try:
+            await call.in_thread_to_its_end(work)
+        finally:
+            ended.append("handler")
+
+    async with serving(handler) as (method, _):
+        call = method()
+        await call.write(b"")
+        await started.wait()
+        call.cancel()
+        await asyncio.sleep(0.05)
+        assert [] == ended
+        go.set()
+    assert ["function", "handler"] == ended
 
 
 async def test_an_answer_may_end_before_the_request() -> None:
