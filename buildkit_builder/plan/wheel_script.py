@@ -35,7 +35,7 @@ if [ -z "$which" ] || ! [ -e "$cache/${builds##*/}-of-$which" ]; then
   [ -z "$which" ] || touch "$cache/${builds##*/}-of-$which" 2>/dev/null
 fi
 # Without isolation uv would first install some packages, to build others with them.
-shared() { [ -n "${UV_NO_BUILD_ISOLATION-}${UV_NO_BUILD_ISOLATION_PACKAGE-}" ] || grep -qs no-build-isolation "$@"; }
+shared() { env | grep -q '^UV_NO_BUILD_ISOLATION' || grep -qs no-build-isolation "$@"; }
 set -- /etc/uv/uv.toml /etc/xdg/uv/uv.toml "${XDG_CONFIG_HOME-$HOME/.config}/uv/uv.toml"
 folder=$PWD
 while :; do
