@@ -9,7 +9,6 @@ from types import MappingProxyType
 from buildkit_builder import llb
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.plan import CacheMount, Run, SourceMount
-from buildkit_builder.plan.effects import BARRIER
 from buildkit_builder.spec import SecretRef
 
 # See reproducible-builds.org, "SOURCE_DATE_EPOCH": Python, compilers and packers obey it.
@@ -28,7 +27,9 @@ _CA_VARIABLES = (
 def command(draft: Draft, step: Run) -> None:
     """A command of the user's, of which nothing is known: it sees all that was before it, and all after it see it."""
     name = draft.emulated(step.name)
-    draft.change(step.name, BARRIER, lambda state: run(draft, step, state, step.command, name=name).root)
+    draft.change(step.name, lambda state: run(draft, step, state, step.command, name=name).root)
+    draft.branches.begin_anew()
+    draft.is_plain = False
 
 
 def run(
