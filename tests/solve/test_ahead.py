@@ -12,7 +12,8 @@ from buildkit_builder import llb
 from buildkit_builder.errors import StepFailedError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
-from buildkit_builder.plan.wheels import AHEAD, NOT_ALL
+from buildkit_builder.plan.steering import FOLLOWS
+from buildkit_builder.plan.wheels import AHEAD
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.spec import AptLayer, ImageSpec, PipLayer
@@ -39,7 +40,7 @@ class Strict(Daemon):
         failing = [digest for digest, name in graph.names.items() if name.endswith(self.failing)]
         whole = [digest for digest, name in graph.names.items() if name == "with_pip_packages numpy"]
         if request.Evaluate and failing and not (self.failing == AHEAD and whole):
-            details = [vertex(failing[0]), exit_message(NOT_ALL)]
+            details = [vertex(failing[0]), exit_message(FOLLOWS)]
             await Refusal("did not complete successfully: exit code: 75", details=details).raise_in(context)
         return await super()._llbbridge_solve(request, context)
 
