@@ -13,6 +13,8 @@ from buildkit_builder import llb
 from buildkit_builder.lower.questions import Placed
 from buildkit_builder.plan.effects import BARRIER, Effects
 
+SERVES = llb.Role(quiet=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -67,7 +69,7 @@ class Branches:
         # The largest chain is taken whole, so that the least has to be laid over it; of equals the first.
         trunk = max(sorted(wanted), key=lambda number: len(self.changes[number].needed))
         rest = sorted(wanted - self.changes[trunk].needed - {trunk})
-        return llb.merge([self.changes[trunk].after, *self._diffs(rest)], name=f"{llb.QUIET}join the branches")
+        return llb.merge([self.changes[trunk].after, *self._diffs(rest)], name="join the branches", role=SERVES)
 
     def outline(self) -> tuple[Placed, ...]:
         """The changes, and which of them come right before each."""
@@ -97,6 +99,6 @@ class Branches:
             else:
                 chain.append(change)
         return [
-            llb.diff(chain[0].before, chain[-1].after, name=f"{llb.QUIET}the layers of {chain[-1].name}")
+            llb.diff(chain[0].before, chain[-1].after, name=f"the layers of {chain[-1].name}", role=SERVES)
             for chain in chains
         ]

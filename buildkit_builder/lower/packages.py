@@ -8,6 +8,7 @@ from buildkit_builder.lower.draft import Draft
 from buildkit_builder.plan import InstallPackages, Run, packages
 from buildkit_builder.plan.effects import BARRIER, INTERPRETER, SYSTEM, Effects
 
+_SCRIPT = llb.Role(script=True)
 _PACKAGES = Effects.of(writes=(SYSTEM,))
 _WITH_PYTHON = Effects.of(writes=(SYSTEM, INTERPRETER))
 
@@ -30,7 +31,10 @@ def install(draft: Draft, step: InstallPackages) -> None:
     lent = () if draft.host is None else (llb.Bind(packages.NATIVE, draft.host.root, readonly=True),)
 
     def make(state: llb.State) -> llb.State:
-        return run(draft, command, state, command.command, name=name, cwd=cwd, mounts=lent, traces=packages.TRACES).root
+        return run(
+            draft, command, state, command.command, name=name, role=_SCRIPT, cwd=cwd, mounts=lent,
+            traces=packages.TRACES,
+        ).root  # fmt: skip
 
     draft.change(step.name, effects, make)
     draft.lacks_lists = True
@@ -45,4 +49,8 @@ def add_lists(draft: Draft) -> None:
     shown = draft.emulated(name)
     files = {packages.FILE: packages.FUNCTIONS.encode()}
     command = Run(name=name, command=packages.lists(), caches=packages.CACHES, files=files)
-    draft.change(name, _PACKAGES, lambda state: run(draft, command, state, command.command, name=shown, cwd="/").root)
+    draft.change(
+        name,
+        _PACKAGES,
+        lambda state: run(draft, command, state, command.command, name=shown, role=_SCRIPT, cwd="/").root,
+    )
