@@ -17,6 +17,8 @@ from buildkit_builder.lower.questions import Placed
 
 Numbers = frozenset[int]
 
+SERVES = llb.Role(quiet=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -86,7 +88,7 @@ class Branches:
             if self.changes[order[place]].needed == frozenset(order[:place]):
                 state, rest = self.changes[order[place]].after, order[place + 1 :]
                 break
-        return llb.merge([state, *self._diffs(rest)], name=f"{llb.QUIET}join the branches")
+        return llb.merge([state, *self._diffs(rest)], name="join the branches", role=SERVES)
 
     def outline(self) -> tuple[Placed, ...]:
         """The changes, and which of them come right before each."""
@@ -122,6 +124,6 @@ class Branches:
             else:
                 chains.append([change])
         return [
-            llb.diff(chain[0].before, chain[-1].after, name=f"{llb.QUIET}the layers of {chain[-1].name}")
+            llb.diff(chain[0].before, chain[-1].after, name=f"the layers of {chain[-1].name}", role=SERVES)
             for chain in chains
         ]

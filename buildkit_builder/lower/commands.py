@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from buildkit_builder import llb
+from buildkit_builder.llb.role import ORDINARY
+from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.plan import CacheMount, Run, SourceMount
 from buildkit_builder.spec import SecretRef
@@ -39,6 +41,7 @@ def run(
     text: str,
     *,
     name: str,
+    role: llb.Role = ORDINARY,
     platform: llb.Platform | None = None,
     cwd: str | None = None,
     readable: Callable[[str], bool] = lambda _: True,
@@ -53,6 +56,7 @@ def run(
         root: The tree that it runs in.
         text: For the shell.
         name: For progress.
+        role: What is known of it beside its name.
         platform: The platform of `root`; the image's when not given.
         cwd: Another working directory than the image's.
         readable: Which of the image's variables the command can read; the others are no input of it.
@@ -94,6 +98,7 @@ def run(
         extra_hosts=environment.extra_hosts,
         platform=platform,
         name=name,
+        role=role,
         ignore_cache=environment.no_cache,
     )
 
@@ -113,7 +118,7 @@ def caches(mounts: Iterable[CacheMount], platform: llb.Platform) -> list[llb.Mou
 def _files(files: Mapping[str, bytes] | MappingProxyType[str, bytes], cwd: str, name: str) -> list[llb.Mount]:
     mounts: list[llb.Mount] = []
     for path, content in files.items():
-        file = llb.scratch().file(llb.mkfile("/file", content, 0o644), name=f"{llb.QUIET}{name}: {path}")
+        file = llb.scratch().file(llb.mkfile("/file", content, 0o644), name=f"{name}: {path}", role=SERVES)
         mounts.append(llb.Bind(posixpath.join(cwd, path), file, selector="/file", readonly=True))
     return mounts
 

@@ -16,6 +16,7 @@ _STEERING = (
 )  # fmt: skip
 # What plans set themselves, for the drivers that a node mounts.
 _OWN = ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib64")
+_SCRIPT = llb.Role(script=True)
 
 
 def install(draft: Draft, number: int, step: InstallPackages) -> None:
@@ -32,7 +33,9 @@ def install(draft: Draft, number: int, step: InstallPackages) -> None:
     lent = (llb.Bind(packages.NATIVE, draft.host.root, readonly=True),) if draft.host is not None and is_lent else ()
 
     def make(state: llb.State) -> llb.State:
-        return run(draft, command, state, command.command, name=name, mounts=lent, traces=packages.TRACES).root
+        return run(
+            draft, command, state, command.command, name=name, role=_SCRIPT, mounts=lent, traces=packages.TRACES
+        ).root  # fmt: skip
 
     draft.change(step.name, make)
     if _are_lists_read(draft, number):
@@ -62,4 +65,4 @@ def _add_lists(draft: Draft) -> None:
     shown = draft.emulated(name)
     files = {packages.FILE: packages.FUNCTIONS.encode()}
     command = Run(name=name, command=packages.lists(), caches=packages.CACHES, files=files)
-    draft.change(name, lambda state: run(draft, command, state, command.command, name=shown).root)
+    draft.change(name, lambda state: run(draft, command, state, command.command, name=shown, role=_SCRIPT).root)

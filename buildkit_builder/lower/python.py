@@ -16,6 +16,8 @@ import posixpath
 from collections.abc import Callable, Sequence
 
 from buildkit_builder import llb
+from buildkit_builder.llb.role import ORDINARY
+from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft
 from buildkit_builder.lower.steering import check_ahead, is_steered, unknown_places
@@ -24,6 +26,7 @@ from buildkit_builder.plan.steering import AFTER, linked
 from buildkit_builder.plan.wheels import AHEAD, MACHINES, NO_BUILDS, WORK_FOLDER
 
 _TEXT = "/dev/buildkit-builder-install"
+_AHEAD = llb.Role(attempt=True, script=True)
 _LOCKS = ("/tmp/uv-*.lock",)
 # With what uv notes of interpreters, their files' times among it, where its cache is no mount.
 _NOTES = (*_LOCKS, "${HOME:-/root}/.cache/uv/interpreter-v*")
@@ -62,7 +65,7 @@ def make_environment(draft: Draft, number: int, step: Run) -> None:
     def make(state: llb.State) -> llb.State:
         into = state.file(folder, name=draft.named(step.name))
         return _by_host(
-            draft, step, into, linked(step.command), home, name=step.name + AHEAD,
+            draft, step, into, linked(step.command), home, name=step.name, role=_AHEAD,
             mounts=(llb.Bind(AFTER, state),),
         )  # fmt: skip
 
@@ -112,10 +115,12 @@ def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it
 
     def make(state: llb.State) -> llb.State:
         if draft.host is not None:
-            return _by_host(draft, step, state, f". {_TEXT}", home, name=name, readable=wheels.reads, mounts=mounts)
+            return _by_host(
+                draft, step, state, f". {_TEXT}", home, name=name, role=_AHEAD, readable=wheels.reads, mounts=mounts
+            )
         return run(
-            draft, step, state, f". {_TEXT}", name=draft.named(name), readable=wheels.reads, mounts=mounts,
-            traces=_LOCKS,
+            draft, step, state, f". {_TEXT}", name=draft.named(name), role=_AHEAD, readable=wheels.reads,
+            mounts=mounts, traces=_LOCKS,
         ).root  # fmt: skip
 
     draft.branches.add(name, draft.branches.branch, make, ahead=True)
@@ -128,7 +133,10 @@ def _ahead(text: str) -> tuple[llb.Mount, ...]:
     As a file, so that the command in progress and in errors is one that people can read.
     """
     files = llb.scratch().file(
-        llb.mkdir("/nothing"), llb.mkfile("/text", text.encode()), name=f"{llb.QUIET}how to install from wheels"
+        llb.mkdir("/nothing"),
+        llb.mkfile("/text", text.encode()),
+        name="how to install from wheels",
+        role=SERVES,
     )
     return (
         llb.Tmpfs(WORK_FOLDER),
@@ -145,12 +153,13 @@ def _by_host(
     home: str,
     *,
     name: str,
+    role: llb.Role = ORDINARY,
     readable: Callable[[str], bool] = lambda _: True,
     mounts: Sequence[llb.Mount] = (),
 ) -> llb.State:
     """Runs a command on the machine's own platform, with the image's environment where the image has it."""
     assert draft.host is not None
     return run(
-        draft, step, draft.host.root, text, name=draft.named(name), platform=draft.host.platform, readable=readable,
-        mounts=(llb.Bind(home, state, selector=home), *mounts),
+        draft, step, draft.host.root, text, name=draft.named(name), role=role, platform=draft.host.platform,
+        readable=readable, mounts=(llb.Bind(home, state, selector=home), *mounts),
     ).output(home)  # fmt: skip

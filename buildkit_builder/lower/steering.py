@@ -5,14 +5,16 @@ from __future__ import annotations
 import posixpath
 
 from buildkit_builder import llb
+from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.plan import Run
 from buildkit_builder.plan.steering import AFTER, BEFORE, Reads, check, distinct
 from buildkit_builder.plan.variables import is_remote, leads_into_image, named_in
-from buildkit_builder.plan.wheels import AHEAD, Wheels
+from buildkit_builder.plan.wheels import Wheels
 
 _TEXT = "/dev/buildkit-builder-check"
+_CHECK = llb.Role(quiet=True, attempt=True, script=True)
 # Whose home is known without asking the image.
 _ROOT = ("", "root", "0", "root:root", "0:0")
 # The dynamic linker's settings; its cache changes with any library.
@@ -76,10 +78,10 @@ def check_ahead(draft: Draft, name: str, home: str) -> llb.State | None:
         mounts.append(llb.Bind(BEFORE, before))
     what = Reads(settings=_settings(draft), places=distinct([*_LINKER, *_places(draft)]), home=home)
     text = check(what, foreign=draft.host is not None)
-    file = llb.scratch().file(llb.mkfile("/text", text.encode()), name=f"{llb.QUIET}what is compared")
-    shown = f"{llb.QUIET}check that {name} may be ahead{AHEAD}"
+    file = llb.scratch().file(llb.mkfile("/text", text.encode()), name="what is compared", role=SERVES)
+    shown = f"check that {name} may be ahead"
     return run(
-        draft, Run(name=shown, command=""), root, f". {_TEXT}", name=draft.named(shown), platform=platform,
+        draft, Run(name=shown, command=""), root, f". {_TEXT}", name=draft.named(shown), role=_CHECK, platform=platform,
         readable=lambda variable: variable in ("PATH", "HOME", "UV_PYTHON", "VIRTUALENV"), cwd="/",
         mounts=(*mounts, llb.Bind(_TEXT, file, selector="/text", readonly=True)),
     ).root  # fmt: skip

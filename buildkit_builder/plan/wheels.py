@@ -28,7 +28,7 @@ from buildkit_builder.spec import PipLayer, PipOptions, RequirementsLayer, UvPro
 WORK_FOLDER = "/dev/buildkit-builder"
 UV_CACHE = "/root/.cache/uv"
 NO_BUILDS = f"{UV_CACHE}/builds-v0"
-# Ends the name of a step that is tried ahead: if it fails, the installation waits, and nothing is wrong.
+# Ends the name of a step that is tried ahead, for people; its role says so to programs.
 AHEAD = " (wheels)"
 # By the architecture of a platform, the machine as `uv` names it. For others it knows no platforms.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -6,7 +6,6 @@ import grpc.aio
 
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolvedImage, ResolveMode
-from buildkit_builder.progress.vertex import OPTIONAL
 from buildkit_builder.solve.request import Bridge
 
 
@@ -34,7 +33,9 @@ async def resolve_image(
         RegistryError: Its registry refused, or could not be reached.
     """
     bridge.registries.add(reference)
-    name = f"{OPTIONAL if optional else ''}look up {reference}"
+    name = f"[internal] {'see whether there is' if optional else 'look up'} {reference}"
+    if optional:
+        bridge.roles.learn_lookup(name, llb.Role(quiet=True, attempt=True))
 
     async def ask() -> ResolvedImage:
         return await bridge.gateway.resolve_image(reference, platform, mode=mode, log_name=name)

@@ -32,6 +32,7 @@ from buildkit_builder.solve.images import Images, Wanted
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import CONFIG_KEY, end, imports
+from buildkit_builder.solve.roles import uncached
 
 
 @dataclass(slots=True)
@@ -188,7 +189,7 @@ class PlatformBuild:
         except grpc.aio.AioRpcError as error:
             failure, digest = failures.decode(error), self.solver.head(state)
             self.ordered |= {number}
-            if digest in failure.vertexes:
+            if {digest, uncached(digest)} & set(failure.vertexes):
                 self.attempts.note(digest, "follows")
             elif failure.exit_code != FOLLOWS:
                 return "unknown"
@@ -218,6 +219,7 @@ class PlatformBuild:
             The files; `None` where one of the installations has to wait.
         """
         tries = {self.solver.head(state): number for number, state in lowered.attempts.items()}
+        aliases = {uncached(digest): digest for digest in tries}
         if None in map(self.attempts.recall, tries):
             # Not to be ended with an attempt that fails: it is wanted all the same.
             self.beside.append(self.bridge.aside(self._apart(lowered)))
@@ -225,7 +227,7 @@ class PlatformBuild:
             ref = await self.solver.solve(lowered.state, evaluate=True, image=True)
         except grpc.aio.AioRpcError as error:
             failure = failures.decode(error)
-            failed = [digest for digest in failure.vertexes if digest in tries]
+            failed = [digest for digest in (aliases.get(name, name) for name in failure.vertexes) if digest in tries]
             for digest in failed:
                 self.attempts.note(digest, "waits")
             # The daemon may name another vertex, of a graph that was given up, say: then none is ahead any more.
