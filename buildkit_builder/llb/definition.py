@@ -54,7 +54,9 @@ class Definition:
         getattr(message, "def").extend(self.ops)
         for digest, entry in self.metadata:
             message.metadata[digest].MergeFromString(entry)
-        if self.source_map:
+        if self.ops:
+            # Go's client always has it, be it empty.
+            message.Source.SetInParent()
             message.Source.MergeFromString(self.source_map)
         return message
 

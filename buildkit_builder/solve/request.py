@@ -97,6 +97,11 @@ class CacheEntry:
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     platform: Platform | None = None
 
+    @property
+    def wire(self) -> tuple[str, Mapping[str, str]]:
+        """Its type and its attributes, as requests take them."""
+        return self.type, self.attributes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheExport:

@@ -73,7 +73,7 @@ def imports(
         platform: Leaves out those that are of another.
     """
     return [
-        (entry.type, entry.attributes)
+        entry.wire
         for entry in entries
         if platform is None or entry.platform is None or entry.platform == platform
     ]

@@ -19,7 +19,7 @@ import grpc
 
 from buildkit_builder.client import failures
 from buildkit_builder.client.connection import Connection
-from buildkit_builder.client.control import Control
+from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError, CredentialsError, DaemonLostError, SolveError
@@ -31,11 +31,10 @@ from buildkit_builder.session.session import Session
 from buildkit_builder.solve.cache_export import INLINE, CacheWriters
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
-from buildkit_builder.solve.exporters import Exporter
 from buildkit_builder.solve.layers import Turn
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.packing import LayerWatch
-from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry, named_registries
+from buildkit_builder.solve.request import BuildRequest, BuildResult, named_registries
 from buildkit_builder.solve.result import gather
 from buildkit_builder.wire import control_pb2
 
@@ -276,26 +275,18 @@ class _Build:
 
     def _request(self) -> control_pb2.SolveRequest:
         request = self.request
-        message = control_pb2.SolveRequest(
-            Ref=self.ref,
-            Session=self.own_session_id,
-            FrontendAttrs=dict(request.frontend_attributes),
-            Entitlements=request.entitlements,
-            Internal=request.internal,
-            Exporters=[_exporter(exporter) for exporter in request.exporters],
-            Cache=control_pb2.CacheOptions(
-                # Only this one is a part of the image; the others are written when that is done.
-                Exports=[_cache_entry(export.entry) for export in request.cache_exports if export.entry.type == INLINE],
-                Imports=[_cache_entry(entry) for entry in request.cache_imports],
-            ),
+        return solve_request(
+            self.ref,
+            session=self.own_session_id,
+            attributes=request.frontend_attributes,
+            exporters=[(exporter.type, exporter.attributes()) for exporter in request.exporters],
+            # Only this one is a part of the image; the others are written when that is done.
+            cache_exports=[export.entry.wire for export in request.cache_exports if export.entry.type == INLINE],
+            cache_imports=[entry.wire for entry in request.cache_imports],
+            entitlements=request.entitlements,
+            internal=request.internal,
+            policy=request.source_policy,
         )
-        if message.Exporters:
-            # Daemons before 0.13 read only these.
-            message.ExporterDeprecated = message.Exporters[0].Type
-            message.ExporterAttrsDeprecated.update(message.Exporters[0].Attrs)
-        if request.source_policy is not None:
-            message.SourcePolicy.CopyFrom(request.source_policy)
-        return message
 
     # --- status ---
 
@@ -370,11 +361,3 @@ class _Build:
                     log_tail=tuple(self.trace.log_tail(digest, 50)),
                 )
         return None
-
-
-def _exporter(exporter: Exporter) -> control_pb2.Exporter:
-    return control_pb2.Exporter(Type=exporter.type, Attrs=exporter.attributes())
-
-
-def _cache_entry(entry: CacheEntry) -> control_pb2.CacheOptionsEntry:
-    return control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
