@@ -48,14 +48,17 @@ class Solver:
         Raises:
             CapabilityError: The daemon lacks what it needs.
         """
-        definition = llb.marshal(state, platform=self.platform)
+        definition = self._marshal(state)
         self.capabilities.require_all(definition.capabilities)
         self.bridge.remember(definition)
         return definition
 
     def head(self, state: llb.State) -> str:
         """The digest of the vertex that makes a tree, which failures name; empty for scratch."""
-        return llb.marshal(state, platform=self.platform).head or ""
+        return self._marshal(state).head or ""
+
+    def _marshal(self, state: llb.State) -> llb.Definition:
+        return llb.marshal(state, platform=self.platform, rename=self.bridge.mirrors.rewrite)
 
     async def solve(self, state: llb.State, *, evaluate: bool = False, image: bool = False) -> Ref:
         """Has a tree built, now or when something is asked of it.

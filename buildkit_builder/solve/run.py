@@ -32,6 +32,7 @@ from buildkit_builder.solve.cache_export import INLINE, CacheWriters
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
 from buildkit_builder.solve.layers import Turn
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.packing import LayerWatch
 from buildkit_builder.solve.request import BuildRequest, BuildResult, named_registries
@@ -150,6 +151,11 @@ class _Build:
         """Images that this build or one that runs beside it has looked up."""
         return self.request.lookups
 
+    @property
+    def mirrors(self) -> Mirrors:
+        """What images are fetched from instead of their registries."""
+        return self.request.mirrors
+
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
@@ -255,7 +261,7 @@ class _Build:
         purposes = {
             **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
             **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
-            **({"source.policy": "use registry mirrors"} if request.source_policy is not None else {}),
+            **({"source.policy": "take what a Dockerfile names from `registry_mirrors`"} if request.source_policy is not None else {}),
             **{
                 capability: purpose
                 for key in request.frontend_attributes
@@ -332,7 +338,9 @@ class _Build:
     def _translated(self, error: grpc.aio.AioRpcError) -> BuildKitError:
         return self.explain(error, doing=self._doing)
 
-    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+    def explain(
+        self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None, mirror: str | None = None
+    ) -> BuildKitError:
         """What a failed call means to the user; where the daemon only repeats an error of the session, that error."""
         said = error.details() or ""
         for service in (*self.request.attachables, self.request.files):
@@ -341,7 +349,7 @@ class _Build:
                     return own if isinstance(own, BuildKitError) else BuildKitError(str(own))
         logs = [line for vertex in self.trace.failures[:3] for line in self.trace.log_tail(vertex.key, 50)]
         meant = failures.translate(
-            error, describe=self._describe, doing=doing, image=image, redact=self.redact, logs=logs
+            error, describe=self._describe, doing=doing, image=image, mirror=mirror, redact=self.redact, logs=logs
         )
         if isinstance(meant, DaemonLostError) and self.connection.failure is not None:
             return failures.lost(str(self.connection.failure), doing=doing)
