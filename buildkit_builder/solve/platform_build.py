@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 
 from buildkit_builder import llb
-from buildkit_builder.client import failures
+from buildkit_builder.client import advice, failures
 from buildkit_builder.client.results import Ref
 from buildkit_builder.errors import BaseImageError, CapabilityError
 from buildkit_builder.identity import LABEL, Identity
@@ -27,6 +27,7 @@ from buildkit_builder.lower import (
     lower,
 )
 from buildkit_builder.plan import Plan
+from buildkit_builder.plan.wheels import NOT_ALL
 from buildkit_builder.solve.images import Images, Wanted
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import Bridge, CacheEntry
@@ -90,6 +91,7 @@ class PlatformBuild:
         base: The digest of the base, known after `run`.
         base_config: What the base says of itself, known after `run`.
         waiting: The steps that have to wait, by their numbers.
+        tried: The steps of all installations that were tried ahead in this build, by the digests of their vertices.
         guesses: What is built upon before it is known whether images still are what they were.
         beside: What was begun that the image does not need.
     """
@@ -103,6 +105,7 @@ class PlatformBuild:
     base: str = ""
     base_config: bytes = b""
     waiting: frozenset[int] = frozenset()
+    tried: dict[str, int] = field(default_factory=dict)
     guesses: Mapping[Wanted, Resolved] | None = None
     beside: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -189,22 +192,36 @@ class PlatformBuild:
         Returns:
             The files; `None` where one of the installations has to wait.
         """
+        self.tried |= tries
         if None in map(self.attempts.recall, tries):
             # Not to be ended with an attempt that fails: it is wanted all the same.
             self.beside.append(self.bridge.aside(self._apart(lowered)))
         try:
             ref = await self.solver.solve(lowered.state, evaluate=True, image=True)
         except grpc.aio.AioRpcError as error:
-            failed = [digest for digest in failures.decode(error).vertexes if digest in tries]
-            if not failed:
+            failure = failures.decode(error)
+            told = {self.tried[digest] for digest in failure.vertexes if digest in self.tried} & set(tries.values())
+            if not told and not self._is_strange(failure, lowered):
                 raise
-            for digest in failed:
-                self.attempts.note(digest, "waits")
-            self.waiting |= {tries[digest] for digest in failed}
+            for digest, number in tries.items():
+                if number in told:
+                    self.attempts.note(digest, "waits")
+            self.waiting |= told or set(tries.values())
             return None
         for digest in tries:
             self.attempts.note(digest, "done")
         return ref
+
+    def _is_strange(self, failure: failures.Failure, lowered: Lowered) -> bool:
+        """Whether a graph failed of a vertex that is none of its own.
+
+        Of steps that come to the same the daemon runs one, and names that one: it may belong to a graph of this build
+        that was given up, or to another build. So it may be an installation that was tried ahead. If the image fails of
+        it all the same, it does so in the written order.
+        """
+        if set(self.solver.define(lowered.state).digests).intersection(failure.vertexes):
+            return False
+        return bool(failure.vertexes) or NOT_ALL in (failure.exit_code, advice.exit_code_in(failure.message))
 
     async def _apart(self, lowered: Lowered) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):

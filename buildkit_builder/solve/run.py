@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from buildkit_builder.client import failures
+from buildkit_builder.client import advice, failures
 from buildkit_builder.client.connection import Connection
 from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.gateway import Gateway, ResolvedImage
@@ -368,4 +368,8 @@ class _Build:
                     command=definition.command(digest),
                     log_tail=tuple(self.trace.log_tail(digest, 50)),
                 )
-        return None
+        # Of two steps that come to the same, in this build or in one beside it, the daemon runs one, and tells of that.
+        vertex = self.trace.vertex(digest)
+        if vertex is None or advice.exit_code_in(vertex.error) is None:
+            return None
+        return failures.VertexDescription(name=vertex.name, log_tail=tuple(self.trace.log_tail(digest, 50)))
