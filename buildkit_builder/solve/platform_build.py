@@ -13,7 +13,7 @@ from typing import Any, Literal
 import grpc.aio
 
 from buildkit_builder import llb
-from buildkit_builder.client import failures
+from buildkit_builder.client import advice, failures
 from buildkit_builder.client.results import Ref
 from buildkit_builder.errors import BaseImageError, CapabilityError
 from buildkit_builder.identity import LABEL, Identity
@@ -50,14 +50,17 @@ class Solver:
         Raises:
             CapabilityError: The daemon lacks what it needs.
         """
-        definition = llb.marshal(state, platform=self.platform)
+        definition = self._marshal(state)
         self.capabilities.require_all(definition.capabilities)
         self.bridge.remember(definition)
         return definition
 
     def head(self, state: llb.State) -> str:
         """The digest of the vertex that makes a tree, which failures name; empty for scratch."""
-        return llb.marshal(state, platform=self.platform).head or ""
+        return self._marshal(state).head or ""
+
+    def _marshal(self, state: llb.State) -> llb.Definition:
+        return llb.marshal(state, platform=self.platform, rename=self.bridge.mirrors.rewrite)
 
     async def solve(self, state: llb.State, *, evaluate: bool = False, image: bool = False) -> Ref:
         """Has a tree built, now or when something is asked of it.
@@ -91,6 +94,7 @@ class PlatformBuild:
         base_config: What the base says of itself, known after `run`.
         waiting: The steps that need more than wheels, by their numbers.
         ordered: The steps that may not be ahead at all, by their numbers.
+        tried: The steps of all installations that were tried ahead in this build, by the digests of their vertices.
         guesses: What is built upon before it is known whether images still are what they were.
         beside: What was begun that the image does not need.
     """
@@ -105,6 +109,7 @@ class PlatformBuild:
     base_config: bytes = b""
     waiting: frozenset[int] = frozenset()
     ordered: frozenset[int] = frozenset()
+    tried: dict[str, int] = field(default_factory=dict)
     guesses: Mapping[Wanted, Resolved] | None = None
     beside: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -219,7 +224,7 @@ class PlatformBuild:
             The files; `None` where one of the installations has to wait.
         """
         tries = {self.solver.head(state): number for number, state in lowered.attempts.items()}
-        aliases = {uncached(digest): digest for digest in tries}
+        self.tried |= tries | {uncached(digest): number for digest, number in tries.items()}
         if None in map(self.attempts.recall, tries):
             # Not to be ended with an attempt that fails: it is wanted all the same.
             self.beside.append(self.bridge.aside(self._apart(lowered)))
@@ -227,19 +232,29 @@ class PlatformBuild:
             ref = await self.solver.solve(lowered.state, evaluate=True, image=True)
         except grpc.aio.AioRpcError as error:
             failure = failures.decode(error)
-            failed = [digest for digest in (aliases.get(name, name) for name in failure.vertexes) if digest in tries]
-            for digest in failed:
-                self.attempts.note(digest, "waits")
-            # The daemon may name another vertex, of a graph that was given up, say: then none is ahead any more.
-            if not failed and failure.exit_code == FOLLOWS:
-                failed = list(tries)
-            if not failed:
+            told = {self.tried[digest] for digest in failure.vertexes if digest in self.tried} & set(tries.values())
+            if not tries or not (told or self._is_strange(failure, lowered)):
                 raise
-            self.waiting |= {tries[digest] for digest in failed}
+            for digest, number in tries.items():
+                if number in told:
+                    self.attempts.note(digest, "waits")
+            self.waiting |= told or set(tries.values())
             return None
         for digest in tries:
             self.attempts.note(digest, "done")
         return ref
+
+    def _is_strange(self, failure: failures.Failure, lowered: Lowered) -> bool:
+        """Whether a graph failed of a vertex that is none of its own.
+
+        Of steps that come to the same the daemon runs one, and names that one: it may belong to a graph of this build
+        that was given up, or to another build. So it may be an installation that was tried ahead. If the image fails of
+        it all the same, it does so in the written order.
+        """
+        own = self.solver.define(lowered.state).digests
+        if {*own, *map(uncached, own)}.intersection(failure.vertexes):
+            return False
+        return bool(failure.vertexes) or FOLLOWS in (failure.exit_code, advice.exit_code_in(failure.message))
 
     async def _apart(self, lowered: Lowered) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):

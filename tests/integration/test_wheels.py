@@ -18,9 +18,9 @@ from buildkit_builder import llb
 from buildkit_builder.client.connection import Connection, connect
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.errors import StepFailedError
+from buildkit_builder.plan.steering import FOLLOWS
 from buildkit_builder.plan.wheels import (
     NO_BUILDS,
-    FOLLOWS,
     UV_CACHE,
     WORK_FOLDER,
     PythonLayer,
