@@ -196,7 +196,7 @@ class PlatformBuild:
             self.ordered |= {number}
             if {digest, uncached(digest)} & set(failure.vertexes):
                 self.attempts.note(digest, "follows")
-            elif failure.exit_code != FOLLOWS:
+            elif not self._is_strange(failure, state):
                 return "unknown"
             return "follows"
         return "fine"
@@ -233,7 +233,7 @@ class PlatformBuild:
         except grpc.aio.AioRpcError as error:
             failure = failures.decode(error)
             told = {self.tried[digest] for digest in failure.vertexes if digest in self.tried} & set(tries.values())
-            if not tries or not (told or self._is_strange(failure, lowered)):
+            if not tries or not (told or self._is_strange(failure, lowered.state)):
                 raise
             for digest, number in tries.items():
                 if number in told:
@@ -244,14 +244,14 @@ class PlatformBuild:
             self.attempts.note(digest, "done")
         return ref
 
-    def _is_strange(self, failure: failures.Failure, lowered: Lowered) -> bool:
+    def _is_strange(self, failure: failures.Failure, state: llb.State) -> bool:
         """Whether a graph failed of a vertex that is none of its own.
 
         Of steps that come to the same the daemon runs one, and names that one: it may belong to a graph of this build
         that was given up, or to another build. So it may be an installation that was tried ahead. If the image fails of
         it all the same, it does so in the written order.
         """
-        own = self.solver.define(lowered.state).digests
+        own = self.solver.define(state).digests
         if {*own, *map(uncached, own)}.intersection(failure.vertexes):
             return False
         return bool(failure.vertexes) or FOLLOWS in (failure.exit_code, advice.exit_code_in(failure.message))

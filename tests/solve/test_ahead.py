@@ -31,6 +31,9 @@ PLATFORMS = (("linux", "arm64"),)
 ALL = dict.fromkeys(llb.FIRST_RELEASE, True)
 
 
+CHECK = "check that with_pip_packages numpy may be ahead"
+
+
 class Strict(Daemon):
     """A daemon on which whatever is installed ahead has to be built, or a step of a given name fails.
 
@@ -38,7 +41,7 @@ class Strict(Daemon):
     none.
     """
 
-    failing = AHEAD
+    failing: str | tuple[str, ...] = AHEAD
     names: tuple[str, ...] | None = None
 
     async def _llbbridge_solve(self, request: gateway_pb2.SolveRequest, context: Any) -> Any:
@@ -70,7 +73,7 @@ async def build(bench: Bench, attempts: Memory, seen: Memory = Memory()) -> list
     """Builds the image.
 
     Returns:
-        The names of the steps of each graph that was solved to be evaluated.
+        The names of the steps of each graph that was solved to be evaluated, but for checks, which run beside.
     """
     before = len(bench.fake.called(services.LLBBRIDGE_SOLVE))
     frontend = ImageFrontend(
@@ -78,7 +81,8 @@ async def build(bench: Bench, attempts: Memory, seen: Memory = Memory()) -> list
     )
     await frontend.build(bench)
     solved = bench.fake.called(services.LLBBRIDGE_SOLVE)[before:]
-    return [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]
+    graphs = [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]
+    return [names for names in graphs if CHECK not in names]
 
 
 async def test_an_installation_that_cannot_be_ahead_is_built_in_its_place(strict: Bench, tmp_path: Path) -> None:
@@ -137,6 +141,27 @@ async def test_the_next_build_begins_with_what_was_right(strict: Bench, tmp_path
     [only] = [names for names in await build(strict, Memory(tmp_path)) if "with_apt_packages git" in names]
 
     assert "with_pip_packages numpy" in only
+
+
+async def test_what_would_have_been_steered_is_not_ahead_at_all(strict: Bench, tmp_path: Path) -> None:
+    """Not even what has wheels; the next build knows."""
+    strict.fake.failing = CHECK  # type: ignore[attr-defined]
+    graphs = [await build(strict, Memory(tmp_path)) for _ in range(2)]
+    [again] = [names for names in graphs[1] if "with_apt_packages git" in names]
+
+    for last in (graphs[0][-1], again):
+        assert "with_pip_packages numpy" in last
+        assert "with_pip_packages numpy (wheels)" not in last
+
+
+async def test_what_fails_of_an_installation_that_was_steered_is_built_again(strict: Bench, tmp_path: Path) -> None:
+    """A step after it may fail only since it was ahead."""
+    strict.fake.failing = ("with_pip_packages numpy (wheels)", CHECK)  # type: ignore[attr-defined]
+    strict.fake.names = ()  # type: ignore[attr-defined]
+    *_, last = await build(strict, Memory(tmp_path))
+
+    assert "with_pip_packages numpy" in last
+    assert "with_pip_packages numpy (wheels)" not in last
 
 
 async def test_what_does_not_rest_on_an_attempt_is_begun_beside_it(
