@@ -291,8 +291,8 @@ def _registry(context: _Context) -> BuildKitError | None:
     if advice.DENIED.search(message):
         return CredentialsError(
             f"A registry refused{about or ' a request'} for want of credentials that it accepts{aside}: {message}. Log "
-            f"in with `{_login(context.mirror or image)}` as someone who may use it, and check the name: many registries "
-            "say this of a repository that does not exist."
+            f"in with `{_login(context.mirror or image)}` as someone who may use it, and check the name: many "
+            "registries say this of a repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(

@@ -15,7 +15,7 @@ from buildkit_builder.spec import SecretRef
 
 # See reproducible-builds.org, "SOURCE_DATE_EPOCH": Python, compilers and packers obey it.
 _EPOCH = "SOURCE_DATE_EPOCH"
-_DEFAULT_SHELL = ("/bin/sh", "-c")
+DEFAULT_SHELL = ("/bin/sh", "-c")
 
 CA_SECRET = "buildkit-builder/ca"
 # Below /dev, which is a file system of the container's own: nothing of the mount can be left in a layer.
@@ -87,7 +87,7 @@ def run(
         if traces:
             text = f"{text} && rm -rf {' '.join(traces)}"
     return root.run(
-        (*(config.shell or _DEFAULT_SHELL), text),
+        (*(config.shell or DEFAULT_SHELL), text),
         env=env,
         cwd=cwd,
         user=config.user,

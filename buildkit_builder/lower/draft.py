@@ -13,6 +13,7 @@ from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.questions import Environment, Lowered
 from buildkit_builder.lower.words import WordError
 from buildkit_builder.plan import Plan
+from buildkit_builder.plan.steering import Reads
 
 
 @dataclass(kw_only=True)
@@ -29,6 +30,29 @@ class Host:
 
 
 @dataclass(kw_only=True)
+class Ahead:
+    """A step that runs ahead, and what its check needs.
+
+    Attributes:
+        name: The step's.
+        change: The number of what it does.
+        config: What the image says of itself before the step.
+        before: The tree that the branch forks off from, or `None` where that is all there is before the step.
+        after: The tree that the written order gives.
+        reads: What is compared.
+        targets: Where steps after it, which do not see it, put files.
+    """
+
+    name: str
+    change: int
+    config: llb.ImageConfig
+    before: llb.State | None
+    after: llb.State
+    reads: Reads
+    targets: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class Draft:
     """An image that steps are added to.
 
@@ -37,7 +61,7 @@ class Draft:
         waiting: The numbers of the steps that are known to need more than wheels.
         ordered: The numbers of the steps that are known to be steered by those before them.
         attempts: By the number of a step, the number of the change that tries it ahead.
-        checks: By the number of a step, what fails if it may not be ahead.
+        ahead: By the number of a step, what its check needs; the check fails if the step may not be ahead.
         is_plain: Whether nothing that could steer the package manager was put into the image.
     """
 
@@ -50,7 +74,7 @@ class Draft:
     waiting: frozenset[int] = frozenset()
     ordered: frozenset[int] = frozenset()
     attempts: dict[int, int] = field(default_factory=dict)
-    checks: dict[int, llb.State] = field(default_factory=dict)
+    ahead: dict[int, Ahead] = field(default_factory=dict)
     is_plain: bool = True
 
     def __post_init__(self) -> None:
@@ -70,7 +94,6 @@ class Draft:
             state=self.branches.tree(self.branches.all),
             config=self.config,
             attempts={step: self.branches.changes[change].after for step, change in self.attempts.items()},
-            checks=dict(self.checks),
             apart=self.branches.tree(frozenset(apart)),
             outline=self.branches.outline(),
         )
@@ -105,9 +128,9 @@ class Draft:
         self.branches.add(name, self.branches.all, make)
 
     def change_files(self, name: str, target: str, make: Callable[[llb.State], llb.State]) -> None:
-        """Adds what a step puts at a place, without running anything: installations ahead need not wait for it.
+        """Adds what a step puts at a place, without running anything: it need not wait for installations ahead.
 
-        Files of the environment come after all that was installed there.
+        Files of the environment come after all that was installed there; where links lead, the checks find out.
         """
         self.is_plain = False
         home = self.config.env.get("VIRTUALENV", "")
@@ -115,7 +138,11 @@ class Draft:
             self.change(name, make)
             self.branches.begin_anew()
         else:
-            self.branches.add(name, self.branches.trunk, make)
+            trunk = self.branches.trunk
+            for step in self.ahead.values():
+                if step.change not in trunk:
+                    step.targets.append(target)
+            self.branches.add(name, trunk, make)
 
     def expanded(self, step: str, how: Any, text: str, variables: Mapping[str, str]) -> str:
         """A text of a step with the image's variables in it.

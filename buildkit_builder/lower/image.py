@@ -17,6 +17,7 @@ What each step becomes follows the Dockerfile instruction that Flyte's own build
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from buildkit_builder import llb
@@ -24,6 +25,7 @@ from buildkit_builder.lower import commands, files, packages, python
 from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.draft import Draft, Host
 from buildkit_builder.lower.questions import BuildLines, Environment, Lowered, Question, ResolveImage
+from buildkit_builder.lower.steering import check_of
 from buildkit_builder.lower.words import expand_value
 from buildkit_builder.plan import (
     Config,
@@ -82,7 +84,8 @@ def lower(
     )
     for number, step in enumerate(plan.steps):
         yield from _step(draft, number, step)
-    return draft.image
+    checks = {number: check_of(draft, step) for number, step in draft.ahead.items()}
+    return replace(draft.image, checks={number: state for number, state in checks.items() if state is not None})
 
 
 def _complete(config: llb.ImageConfig) -> llb.ImageConfig:

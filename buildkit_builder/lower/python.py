@@ -20,7 +20,7 @@ from buildkit_builder.llb.role import ORDINARY
 from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft
-from buildkit_builder.lower.steering import check_ahead, is_steered, unknown_places
+from buildkit_builder.lower.steering import going_ahead, is_steered, unknown_places
 from buildkit_builder.plan import Run
 from buildkit_builder.plan.steering import AFTER, linked
 from buildkit_builder.plan.wheels import AHEAD, MACHINES, NO_BUILDS, WORK_FOLDER
@@ -58,9 +58,7 @@ def make_environment(draft: Draft, number: int, step: Run) -> None:
         in_order(draft, step, _NOTES)
         return
     folder = llb.mkdir(home, 0o755, parents=True)
-    check = check_ahead(draft, step.name, "")
-    if check is not None:
-        draft.checks[number] = check
+    draft.ahead[number] = going_ahead(draft, step, "")
 
     def make(state: llb.State) -> llb.State:
         into = state.file(folder, name=draft.named(step.name))
@@ -99,6 +97,9 @@ def _can_be_ahead(draft: Draft) -> bool:
 def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it: bool) -> bool:
     """Adds an installation to the branch.
 
+    It works in the root directory, which is there: a container's start would make the image's working directory anew,
+    as root's. Nothing that it is given is relative to that, and settings there are a reason not to be ahead.
+
     Returns:
         Whether it could be.
     """
@@ -106,9 +107,7 @@ def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it
     if wheels is None or is_steered(draft, step, wheels, home):
         return False
     name = step.name + AHEAD
-    check = check_ahead(draft, step.name, home)
-    if check is not None:
-        draft.checks[number] = check
+    draft.ahead[number] = going_ahead(draft, step, home)
     architecture = draft.platform.architecture if draft.host is not None else ""
     unknown = unknown_places(draft, step, wheels)
     mounts = _ahead(wheels.command(all_of_it=all_of_it, architecture=architecture, unknown=unknown))
@@ -119,7 +118,7 @@ def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it
                 draft, step, state, f". {_TEXT}", home, name=name, role=_AHEAD, readable=wheels.reads, mounts=mounts
             )
         return run(
-            draft, step, state, f". {_TEXT}", name=draft.named(name), role=_AHEAD, readable=wheels.reads,
+            draft, step, state, f". {_TEXT}", name=draft.named(name), role=_AHEAD, cwd="/", readable=wheels.reads,
             mounts=mounts, traces=_LOCKS,
         ).root  # fmt: skip
 
@@ -160,6 +159,6 @@ def _by_host(
     """Runs a command on the machine's own platform, with the image's environment where the image has it."""
     assert draft.host is not None
     return run(
-        draft, step, draft.host.root, text, name=draft.named(name), role=role, platform=draft.host.platform,
+        draft, step, draft.host.root, text, name=draft.named(name), role=role, platform=draft.host.platform, cwd="/",
         readable=readable, mounts=(llb.Bind(home, state, selector=home), *mounts),
     ).output(home)  # fmt: skip

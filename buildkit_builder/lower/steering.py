@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 
 from buildkit_builder import llb
 from buildkit_builder.lower.branches import SERVES
-from buildkit_builder.lower.commands import run
-from buildkit_builder.lower.draft import Draft, absolute
+from buildkit_builder.lower.commands import DEFAULT_SHELL, run
+from buildkit_builder.lower.draft import Ahead, Draft, absolute
 from buildkit_builder.plan import Run
-from buildkit_builder.plan.steering import AFTER, BEFORE, Reads, check, distinct
+from buildkit_builder.plan.steering import AFTER, BEFORE, Reads, check, check_targets, distinct
 from buildkit_builder.plan.variables import is_remote, leads_into_image, named_in
 from buildkit_builder.plan.wheels import Wheels
 
 _TEXT = "/dev/buildkit-builder-check"
 _CHECK = llb.Role(quiet=True, attempt=True, script=True)
+_READ = frozenset(["HOME", "PATH", "UV_PYTHON", "VIRTUALENV"])
 # Whose home is known without asking the image.
 _ROOT = ("", "root", "0", "root:root", "0:0")
 # The dynamic linker's settings; its cache changes with any library.
@@ -45,6 +47,8 @@ def is_steered(draft: Draft, step: Run, wheels: Wheels, home: str) -> bool:
         return True
     if any(len(env[name].split()) > 1 for name in named_in(step.command) if name in env):
         return True
+    if any(".." in mount.target.split("/") for mount in step.mounts):
+        return True
     files = (*_settings(draft), *_places(draft))
     return any(
         secret.path is not None and _is_one_of(absolute(draft.cwd, secret.path), files) for secret in step.secrets
@@ -58,31 +62,46 @@ def unknown_places(draft: Draft, step: Run, wheels: Wheels) -> tuple[str, ...]:
     return tuple(sorted(named | (set(wheels.places) - set(draft.config.env))))
 
 
-def check_ahead(draft: Draft, name: str, home: str) -> llb.State | None:
-    """The check of the step that is about to run ahead, or `None` where that sees all that is before it.
-
-    Args:
-        draft: The image so far.
-        name: The step's.
-        home: The environment that it writes to, or "" where it makes one.
-    """
+def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
+    """Notes what a step that is about to run ahead could have seen."""
     branches = draft.branches
-    if draft.host is None and branches.trunk <= branches.branch:
+    targets = [*(cache.target for cache in step.caches), *(mount.target for mount in step.mounts)]
+    sees_all = draft.host is None and branches.trunk <= branches.branch
+    return Ahead(
+        name=step.name,
+        change=len(branches.changes),
+        config=draft.config,
+        before=None if sees_all else branches.tree(branches.fork),
+        after=branches.tree(branches.trunk),
+        reads=Reads(
+            settings=_settings(draft), places=distinct([*_LINKER, *_places(draft)]),
+            programs=("uv", (draft.config.shell or DEFAULT_SHELL)[0]), home=home,
+            mounts=distinct(target for target in targets if target.startswith("/")),
+        ),
+    )  # fmt: skip
+
+
+def check_of(draft: Draft, ahead: Ahead) -> llb.State | None:
+    """What fails if a step may not be ahead, or `None` where nothing could be wrong with it."""
+    texts, mounts = [], []
+    root, platform, place = ahead.after, draft.platform, ""
+    if ahead.before is not None:
+        texts.append(check(ahead.reads, foreign=draft.host is not None))
+        # Files are compared by the text; of mounts that can be written to, the daemon does not read all of them itself.
+        mounts.append(llb.Bind(AFTER, ahead.after))
+        root, place = ahead.before, AFTER
+        if draft.host is not None:
+            root, platform = draft.host.root, draft.host.platform
+            mounts.append(llb.Bind(BEFORE, ahead.before))
+    if ahead.targets:
+        texts.append(check_targets(ahead.targets, ahead.reads.home, root=place))
+    if not texts:
         return None
-    before, after = branches.tree(branches.fork), branches.tree(branches.trunk)
-    # Files are compared by the text; for mounts that can be written to, the daemon does not read all of them itself.
-    mounts = [llb.Bind(AFTER, after)]
-    root, platform = before, draft.platform
-    if draft.host is not None:
-        root, platform = draft.host.root, draft.host.platform
-        mounts.append(llb.Bind(BEFORE, before))
-    what = Reads(settings=_settings(draft), places=distinct([*_LINKER, *_places(draft)]), home=home)
-    text = check(what, foreign=draft.host is not None)
-    file = llb.scratch().file(llb.mkfile("/text", text.encode()), name="what is compared", role=SERVES)
-    shown = f"check that {name} may be ahead"
+    file = llb.scratch().file(llb.mkfile("/text", "\n".join(texts).encode()), name="what is compared", role=SERVES)
+    shown = f"check that {ahead.name} may be ahead"
     return run(
-        draft, Run(name=shown, command=""), root, f". {_TEXT}", name=draft.named(shown), role=_CHECK, platform=platform,
-        readable=lambda variable: variable in ("PATH", "HOME", "UV_PYTHON", "VIRTUALENV"), cwd="/",
+        replace(draft, config=ahead.config), Run(name=shown, command=""), root, f". {_TEXT}", name=draft.named(shown),
+        role=_CHECK, platform=platform, cwd="/", readable=lambda variable: variable in _READ,
         mounts=(*mounts, llb.Bind(_TEXT, file, selector="/text", readonly=True)),
     ).root  # fmt: skip
 

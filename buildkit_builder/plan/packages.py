@@ -40,9 +40,12 @@ _LENT = """\
 expr find flock gpgv grep gzip head id install ln ls md5sum mkdir mktemp mv readlink rm rmdir sed seq sh sha256sum \
 sort stat tail tar tee test touch tr true uniq wc xargs xz"""
 
+# This text's own tools are the distribution's; the user's PATH is for what the user has asked for.
 # A program finds its loader by an absolute path, and the loader its libraries: both are put there, and taken away. As
 # few programs as can be are run before there are those of the machine.
 _LEND = f"""\
+user_path=$PATH
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 lent=
 lend() {{
   for loader in {NATIVE}/usr/lib/*-linux-gnu/ld-linux-*.so.*; do [ -e "$loader" ] || return 0; done
@@ -57,7 +60,7 @@ lend() {{
   lent="$place/${{loader##*/}} $libraries $lent"
   set --
   for program in {_LENT}; do
-    rest=$PATH:
+    rest=$user_path:
     while [ -n "$rest" ] && [ ! -e "${{rest%%:*}}/$program" ]; do rest=${{rest#*:}}; done
     case ${{rest%%:*}} in /bin | /usr/bin) ;; *) continue ;; esac
     for file in "{NATIVE}/bin/$program" "{NATIVE}/usr/bin/$program"; do
@@ -65,7 +68,7 @@ lend() {{
     done
   done
   {NATIVE}/usr/bin/ln -s "$@" /dev/native-bin/
-  PATH="/dev/native-bin:$PATH"
+  PATH="/dev/native-bin:$PATH" user_path="/dev/native-bin:$user_path"
   export PATH APT_CONFIG=/dev/native-bin/apt.conf
   echo "#!{NATIVE}/usr/bin/dash
 exec {NATIVE}/usr/bin/dash {NATIVE}/usr/bin/apt-key \"\\$@\"" >/dev/native-bin/apt-key
@@ -98,7 +101,8 @@ done'
 rm -f "$run/lists/lock" "$run/archives/lock"
 mkdir -p "$run/lists/partial" "$run/archives/partial"
 apt() {
-  apt-get -o Dir::State::lists=/dev/apt-run/lists -o Dir::Cache=/dev/apt-run -o Dir::Cache::archives=archives \\
+  PATH=$user_path apt-get -o Dir::State::lists=/dev/apt-run/lists \\
+    -o Dir::Cache=/dev/apt-run -o Dir::Cache::archives=archives \\
     -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin \\
     -o APT::Keep-Downloaded-Packages=true -o Acquire::Retries=3 -o Dpkg::Options::=--force-unsafe-io "$@"
 }"""
@@ -137,7 +141,7 @@ FUNCTIONS = "\n".join(
         "mkdir -p /var/lib/apt/lists/partial",
         "else",
         # Whoever needs them will say what is wrong.
-        "apt-get update || :",
+        "PATH=$user_path apt-get update || :",
         "fi",
         "}\n",
     ]

@@ -20,6 +20,8 @@ BEFORE = "/dev/buildkit-builder-before"
 # What the check, and whatever is tried ahead, ends with if it has to follow the steps before it.
 FOLLOWS = 75
 
+# This text's own tools are the distribution's, whatever is on the user's PATH.
+_TOOLS = "path=${path-$PATH} PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 # `leads ROOT PATH` sets `found` to where a path leads to in a tree, without the root.
 _LEADS = (
     r"""
@@ -76,7 +78,7 @@ no_settings() {{
   esac
 }}
 program() {{
-  rest_of_path=$PATH:
+  rest_of_path=$path:
   program=
   while [ -n "$rest_of_path" ] && [ -z "$program" ]; do
     leads "$1" "${{rest_of_path%%:*}}/$2"
@@ -89,6 +91,13 @@ same_program() {{
   here=$program
   program "$after" "$1"
   [ "$here" = "$program" ] || follows "another $1"
+}}
+leads_same() {{
+  leads "$seen" "$1"
+  here=$found
+  leads "$after" "$1"
+  [ "$here" = "$found" ] || follows "$1 leads to another place"
+  program=$found
 }}
 root() {{ sed -n '/^[^:]*:[^:]*:0:/p' "$1/etc/passwd" 2>/dev/null | head -n 1; }}
 [ "$(root "$seen")" = "$(root "$after")" ] || follows "root is another user"
@@ -103,22 +112,34 @@ for file in "$library"/python3.*/sitecustomize.py "$library"/python3.*/usercusto
 done
 """.strip()
 
+# A container's start makes the directories of its mounts; and a layer says whose every directory above its files is.
 _ENVIRONMENT = r"""
-owner() { stat -c '%a %u %g' "$1$2/"; }
+owner() { stat -c '%F %a %u %g' "$1${2:-/}" 2>/dev/null || :; }
+above() {
+  place=$1
+  while :; do
+    [ "$(owner "$before" "$place")" = "$(owner "$after" "$place")" ] || follows "the owner or mode of ${place:-/}"
+    [ -n "$place" ] || break
+    place=${place%/*}
+  done
+}
 tree() {
   cd "$1$home"
   find . '(' -type d -printf '%p %m %U %G\n' ')' -o -printf '%p %y %m %U %G %s %T@ %l\n' | sort | cksum
 }
 leads "$after" "$home"
 [ "$found" = "$home" ] || follows "$home is a link"
-place=$home
-while :; do
-  [ "$(owner "$before" "$place")" = "$(owner "$after" "$place")" ] || follows "the owner or mode of ${place:-/}"
-  [ -n "$place" ] || break
-  place=${place%/*}
-done
-[ "$(owner "$before" /tmp)" = "$(owner "$after" /tmp)" ] || follows "the owner or mode of /tmp"
+above "$home"
+above /tmp
 [ "$(tree "$before")" = "$(tree "$after")" ] || follows "what is in $home"
+""".strip()
+
+_TARGET = r"""
+target() {
+  leads "$1" "$2"
+  case $found/ in "$home"/*) follows "$2 leads into $home" ;; esac
+  case $home/ in "${found%/}"/*) follows "$2 leads to a folder of $home" ;; esac
+}
 """.strip()
 
 # An environment that another platform's container has made is of use only if the image has the interpreter, too.
@@ -135,12 +156,16 @@ class Reads:
     Attributes:
         settings: Files of settings, which may name other places: where there is one, nothing is ahead.
         places: Files and directories.
+        programs: What is run, by name or by path.
         home: The environment that it writes to; empty where there is none yet.
+        mounts: What its container's start mounts, which must be as well possible there as in the written order.
     """
 
     settings: tuple[str, ...]
     places: tuple[str, ...]
+    programs: tuple[str, ...]
     home: str = ""
+    mounts: tuple[str, ...] = ()
 
 
 def check(reads: Reads, *, foreign: bool) -> str:
@@ -154,16 +179,33 @@ def check(reads: Reads, *, foreign: bool) -> str:
         foreign: Whether the container is of another platform than the trees, so that programs differ in any case; the
             image's own tree is then at `BEFORE`.
     """
-    lines = ["set -e", "seen= before=" + (BEFORE if foreign else ""), _LEADS, _COMPARE]
+    lines = ["set -e", _TOOLS, "seen= before=" + (BEFORE if foreign else ""), _LEADS, _COMPARE]
     lines += [f"no_settings {shlex.quote(file)} {_mark(file)}" for file in reads.settings]
     lines += [f"same {shlex.quote(place)}" for place in reads.places]
-    for program in ("uv", "sh"):
-        lines += [f"same_program {program}"] if foreign else [f"same_program {program}", 'same "$program"']
+    for program in reads.programs:
+        lines.append(f"{'leads_same' if '/' in program else 'same_program'} {shlex.quote(program)}")
+        if not foreign:
+            lines.append('same "$program"')
     if not foreign:
         lines.append(_INTERPRETER)
     if reads.home:
         lines += [f"home={shlex.quote(reads.home)}", _ENVIRONMENT]
+        lines += [f"above {shlex.quote(target)}" for target in reads.mounts]
     return "\n".join(lines)
+
+
+def check_targets(targets: Iterable[str], home: str, *, root: str = "") -> str:
+    """Text that ends with `FOLLOWS` if one of the places that are written to is in an environment, or above it.
+
+    What is put there comes after what is installed, so that the folders of both have their owner from the first.
+
+    Args:
+        targets: The places, as absolute paths.
+        home: The environment.
+        root: Where the tree is that the places are in, before anything is written.
+    """
+    lines = ["set -e", _TOOLS, _LEADS, f"home={shlex.quote(home)}", _TARGET]
+    return "\n".join([*lines, *(f"target {shlex.quote(root)} {shlex.quote(target)}" for target in targets)])
 
 
 def linked(command: str) -> str:
@@ -172,7 +214,7 @@ def linked(command: str) -> str:
     Ends with `FOLLOWS` where the image, which is mounted at `AFTER`, has no interpreter where the environment looks
     for it.
     """
-    return "\n".join([_LEADS, f"{{ {command}; }} || follows 'it failed here'", _LINKED])
+    return "\n".join([f"{{ {command}; }} || exit {FOLLOWS}", _TOOLS, _LEADS, _LINKED])
 
 
 def _mark(file: str) -> str:

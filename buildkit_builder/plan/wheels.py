@@ -73,7 +73,8 @@ class Wheels:
         """
         into = "${VIRTUAL_ENV-/opt/venv}" if self.parts == "lock" else "${UV_PYTHON%/bin/*}"
         pieces = [
-            f'install() {{ {self.install} "$@"; }}',
+            script.PATHS,
+            f'install() {{ PATH=$user_path {self.install} "$@"; }}',
             f"into={into} work={WORK_FOLDER} cache={UV_CACHE} builds={NO_BUILDS}",
             script.WAITS_AND_FAILS % FOLLOWS if all_of_it else f"{script.TOLD}\n{script.WAITS}",
             script.CHECKS % (script.NO_ENVIRONMENT if architecture else script.SYSTEM_PYTHON),
@@ -101,9 +102,9 @@ class Wheels:
         options = f" {self.options}" if self.options else ""
         lines = " ".join(["printf '%s\\n'", *map(shlex.quote, self.lines)]) if self.lines else ":"
         return (
-            f"choose() {{ uv pip compile --python $UV_PYTHON{options} --no-deps --no-header --quiet "
+            f"choose() {{ PATH=$user_path uv pip compile --python $UV_PYTHON{options} --no-deps --no-header --quiet "
             '--format pylock.toml "$@"; }\n'
-            f'unpack() {{ uv pip install --python $UV_PYTHON{options} --no-deps --no-build "$@"; }}\n'
+            f'unpack() {{ PATH=$user_path uv pip install --python $UV_PYTHON{options} --no-deps --no-build "$@"; }}\n'
             f"options() {{ {lines}; }}"
         )
 

@@ -197,7 +197,28 @@ def test_an_installation_ahead_of_something_is_checked(layers: tuple[Layer, ...]
 
 def test_an_installation_that_sees_everything_needs_no_check() -> None:
     """There is nothing that could have steered it."""
-    assert {} == wide(NUMPY, PANDAS, SOURCE).checks
+    assert {} == wide(NUMPY, PANDAS).checks
+
+
+def test_where_copies_lead_that_do_not_see_an_installation_is_checked() -> None:
+    """A link may lead into the environment."""
+    assert 1 == len(wide(NUMPY, SOURCE).checks)
+    assert {} == wide(NUMPY, COMMAND, SOURCE).checks
+    here, there = (check_of(wide(NUMPY, folder_layer(f"/work/{name}", "/app"))) for name in ("one", "two"))
+    assert here == there != check_of(wide(NUMPY, folder_layer("/work/one", "/srv/app")))
+
+
+def test_an_installation_ahead_starts_in_a_directory_that_is_there() -> None:
+    """Its container would make the working directory anew, as root's."""
+    result = wide(WorkdirLayer(path="/app"), GIT, NUMPY)
+
+    assert "/" == attempt(result).meta.cwd
+
+
+def check_of(result: Lowered) -> str | None:
+    """The digest of the only check."""
+    [check] = result.checks.values()
+    return llb.marshal(check, platform=AMD64).head
 
 
 def test_installations_before_the_same_steps_have_one_check() -> None:
