@@ -19,6 +19,7 @@ from tests.parity.bases import Bases
 from tests.parity.packages import BACKEND, Index, Package, project, serve, write_sdist
 from tests.parity.random_layers.debs import ALL, COPIED
 from tests.parity.random_layers.made import Member, repository, shared_library, simple_index, unpacked, with_parents
+from tests.parity.random_layers.signed import signed
 
 # Built from its sources by a program that only a package of the system has.
 COMPILED = BACKEND.replace(
@@ -29,14 +30,21 @@ COMPILED = BACKEND.replace(
     "    pathlib.Path('src/wn/made.py').write_text(f'MADE = {made!r}\\n')\n",
     1,
 )
+# One name for each way in which an index can be told, so that many fit into one image: strangers have 1.0 of all.
+WAYS = tuple(f"via-{number}" for number in range(16))
 STRANGERS = (
     Package(name="wa", version="1.0"),
     Package(name="wa", version="1.1"),
     Package(name="wa", version="1.2rc1"),
     Package(name="wb", version="1.0", requires=("wa",)),
     Package(name="wc", version="1.0", script="wc-run"),
+    *(Package(name=name, version="1.0") for name in WAYS),
 )
-MINE = (Package(name="wa", version="99.0"), Package(name="wb", version="99.0", requires=("wa",)))
+MINE = (
+    Package(name="wa", version="99.0"),
+    Package(name="wb", version="99.0", requires=("wa",)),
+    *(Package(name=name, version="99.0") for name in WAYS),
+)
 OLDER = (Package(name="wa", version="98.0"), Package(name="wb", version="98.0", requires=("wa",)))
 # A program that says that it was run, and runs the one that it stands before.
 WRAPPER = """\
@@ -172,6 +180,9 @@ def write_files(root: Path, index: Index) -> None:
         "dpkg.cfg": "path-exclude=/opt/vendor/plugins/*\n",
         "dpkg-conf.cfg": "force-confnew\n",
         "mine.list": "deb [trusted=yes] file:/srv/repo ./\n",
+        "signed.list": "deb [signed-by=/opt/keys/k.gpg] file:/srv/signed ./\n",
+        "unusable.conf": "this is no { configuration\n",
+        "empty": "",
         "constraints-1.txt": "wa==1.1\n",
         "constraints-2.txt": "wa<2.0\n",
         "index.toml": '[[index]]\nurl = "file:///opt/simple"\n',
@@ -191,10 +202,14 @@ def write_files(root: Path, index: Index) -> None:
     for name, packages in (("simple-1", MINE), ("simple-2", OLDER)):
         built = dict(package.wheel() for package in packages)
         texts |= {f"{name}/{path}": data for path, data in simple_index(built).items()}
-    texts |= {f"repo/{name}": data for name, data in repository(COPIED).items()}
+    copied = repository(COPIED)
+    by_key, texts["k.gpg"] = signed(copied)
+    texts |= {f"repo/{name}": data for name, data in copied.items()}
+    texts |= {f"signed/{name}": data for name, data in by_key.items()}
     for number, version in ((1, "2.5"), (2, "2.6")):
         name, data = Package(name="wa", version=version).wheel()
         texts[f"wheels-{number}/{name}"] = data
+    texts |= {f"wheels-3/{name}": data for name, data in (package.wheel() for package in MINE)}
     name, data = Package(name="wd", version="1.0", requires=("wa",)).wheel()
     texts[f"dist/{name}"] = data
     texts |= _projects(index)
