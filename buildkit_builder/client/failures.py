@@ -43,6 +43,7 @@ _LOG_LINES = 20
 # Characters of what a daemon says. More would help nobody, and reading prose takes a time that grows faster than it.
 _MESSAGE_LIMIT = 10_000
 _LINE_LIMIT = 2_000
+_NAME_LIMIT = 400
 _DETAILS_LIMIT = 100
 # What follows in an address tells nobody anything, or is a signature.
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'?]{20,}?(?=:?(?:[\s\"']|$))")
@@ -55,11 +56,13 @@ class VertexDescription:
     Attributes:
         name: The step as progress shows it.
         command: What it ran, or `None` where it runs nothing.
+        is_script: What it ran are words of ours, which are not shown.
         log_tail: The last lines it printed, oldest first.
     """
 
     name: str
     command: str | None = None
+    is_script: bool = False
     log_tail: tuple[str, ...] = ()
 
 
@@ -125,6 +128,7 @@ def translate(
     describe: Callable[[str], VertexDescription | None],
     doing: str,
     image: str | None = None,
+    mirror: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
     logs: Iterable[str] = (),
 ) -> BuildKitError:
@@ -135,6 +139,7 @@ def translate(
         describe: What is known of a vertex, by its digest; `None` for a stranger.
         doing: What was being done, as in "while resolving the base image".
         image: The reference being resolved, where that is what was being done.
+        mirror: What was asked for in its place, where its registry has a mirror.
         redact: Takes the values of secrets out of a text; applied to everything that is kept.
         logs: Lines that came with what failed. A registry's status stands there and not in the error, if the
             registry had words of its own.
@@ -151,7 +156,7 @@ def translate(
     step = _failed_step(failure, describe, redact)
     if step is None and (status := advice.status_in(_readable("\n".join(logs), None, redact))):
         failure = replace(failure, message=f"{failure.message} ({status})")
-    context = _Context(failure=failure, step=step, doing=redact(doing), image=image)
+    context = _Context(failure=failure, step=step, doing=redact(doing), image=image, mirror=mirror)
     return _first_that_fits(context)
 
 
@@ -181,6 +186,7 @@ class _Context:
     step: VertexDescription | None
     doing: str
     image: str | None
+    mirror: str | None = None
     exit_code: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -262,34 +268,43 @@ def _registry(context: _Context) -> BuildKitError | None:
     """What a registry said, at whichever moment: its network first, since a failed login often is a failed network."""
     message = context.failure.message
     image = context.image or advice.image_in(message)
-    about = f"the image `{image}`" if image else "the registry"
+    mirrored = f" (at its mirror: `{context.mirror}`)" if context.mirror else ""
+    about = f" the image `{image}`{mirrored}" if image else ""
     aside = context.aside(image)
     if advice.NO_PLATFORM.search(message):
         return BaseImageError(
-            f"There is no image{f' `{image}`' if image else ''} for the platform asked for{aside}: {message}"
+            f"There is no image{f' `{image}`' if image else ''}{mirrored} for the platform asked for{aside}: {message}"
             ". Build for a platform the image has, or choose another base image."
         )
     if advice.REGISTRY_FAILED.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            f"A registry failed at {about}{aside}: {message}. That is the registry's own fault: see its log, or try "
-            "again later."
+            f"A registry failed{about and f' at{about}'}{aside}: {message}. That is the registry's own fault: "
+            "see its log, or try again later."
         )
     if advice.UNREACHABLE.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            _sentence(f"A registry could not be reached for {about}{aside}: {message}", advice.of_registry(message))
+            _sentence(
+                f"A registry could not be reached{about and f' for{about}'}{aside}: {message}",
+                advice.of_registry(message),
+            )
         )
     if advice.DENIED.search(message):
         return CredentialsError(
-            f"A registry refused {about} for want of credentials that it accepts{aside}: {message}. Log in with "
-            f"`{_login(image)}` as someone who may use it, and check the name: many registries say this of a "
-            "repository that does not exist."
+            f"A registry refused{about or ' a request'} for want of credentials that it accepts{aside}: {message}. Log "
+            f"in with `{_login(context.mirror or image)}` as someone who may use it, and check the name: many registries "
+            "say this of a repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(
-            _sentence(f"A registry did not accept {about}{aside}: {message}", advice.of_registry(message))
+            _sentence(
+                f"A registry did not accept{about or ' what was pushed'}{aside}: {message}", advice.of_registry(message)
+            )
         )
     if advice.MISSING_IMAGE.search(message) and image:
-        return BaseImageError(f"There is no image `{image}`{aside}: {message}. Check its name and tag.")
+        there = ", and that the mirror has it: nothing else is asked" if context.mirror else ""
+        return BaseImageError(
+            f"There is no image `{image}`{mirrored}{aside}: {message}. Check its name and tag{there}."
+        )
     return None
 
 
@@ -304,6 +319,9 @@ def _login(image: str | None) -> str:
 def _step_failed(context: _Context) -> StepFailedError:
     failure, step = context.failure, context.step
     command = (step.command if step else None) or advice.command_in(failure.message)
+    if step is not None and step.is_script:
+        command = None
+        failure = replace(failure, message=advice.without_command(failure.message))
     name = step.name if step else (command or context.doing)
     tail = step.log_tail[-_LOG_LINES:] if step else ()
     if context.exit_code is not None and context.exit_code != _UNKNOWN_EXIT:
@@ -332,7 +350,8 @@ def _failed_step(
             lines = _readable("\n".join(found.log_tail), None, redact).split("\n") if found.log_tail else []
             tail = tuple(_cut(line, _LINE_LIMIT) for line in lines)
             command = redact(found.command) if found.command is not None else None
-            return VertexDescription(name=redact(found.name), command=command, log_tail=tail)
+            name = _cut(" ".join(printable_lines(redact(found.name)).split()), _NAME_LIMIT)
+            return replace(found, name=redact(name), command=command, log_tail=tail)
     return None
 
 

@@ -17,9 +17,9 @@ from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import first_reached
 from buildkit_builder.solve.outline import OutlineFrontend
-from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.spec import ImageSpec
 
 
@@ -40,7 +40,7 @@ async def outline(spec: ImageSpec, settings: Settings) -> Mapping[llb.Platform, 
         request = BuildRequest(
             title=spec.reference, frontend=frontend, internal=True,
             attachables=(Auth(order.credentials, registries=Registries(settings.credentials_for)),),
-            source_policy=mirrors(dict(settings.registry_mirrors)),
+            mirrors=Mirrors(settings.registry_mirrors), source_policy=order.source_policy,
             lookups=common.lookups(lookup_key(connection, spec, settings)),
         )  # fmt: skip
         quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)

@@ -87,6 +87,7 @@ class Several:
             exporters=(push_joined(order.spec, order.settings),),
             attachables=(Auth(order.credentials, registries=Registries(order.settings.credentials_for)),),
             frontend_attributes=read_by_daemon(order.platforms, order.settings),
+            source_policy=order.source_policy,
             internal=order.internal,
         )
         return await solve_build(connection, request, self._take_display(), redact=order.redact)

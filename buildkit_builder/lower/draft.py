@@ -13,7 +13,6 @@ from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.questions import Environment, Lowered
 from buildkit_builder.lower.words import WordError
 from buildkit_builder.plan import Plan
-from buildkit_builder.plan.effects import Effects
 
 
 @dataclass(kw_only=True)
@@ -35,9 +34,11 @@ class Draft:
 
     Attributes:
         host: Set where the image's platform is foreign to the daemon's machine and the base exists for both.
-        waiting: The numbers of the steps that are known to need what was before them.
+        waiting: The numbers of the steps that are known to need more than wheels.
+        ordered: The numbers of the steps that are known to be steered by those before them.
         attempts: By the number of a step, the number of the change that tries it ahead.
-        lacks_lists: Whether packages were installed, and their lists are not in the image.
+        checks: By the number of a step, what fails if it may not be ahead.
+        is_plain: Whether nothing that could steer the package manager was put into the image.
     """
 
     plan: Plan
@@ -47,8 +48,10 @@ class Draft:
     branches: Branches
     host: Host | None = None
     waiting: frozenset[int] = frozenset()
+    ordered: frozenset[int] = frozenset()
     attempts: dict[int, int] = field(default_factory=dict)
-    lacks_lists: bool = False
+    checks: dict[int, llb.State] = field(default_factory=dict)
+    is_plain: bool = True
 
     def __post_init__(self) -> None:
         self.sources = {source.name: source for source in self.plan.sources}
@@ -67,6 +70,7 @@ class Draft:
             state=self.branches.tree(self.branches.all),
             config=self.config,
             attempts={step: self.branches.changes[change].after for step, change in self.attempts.items()},
+            checks=dict(self.checks),
             apart=self.branches.tree(frozenset(apart)),
             outline=self.branches.outline(),
         )
@@ -96,11 +100,22 @@ class Draft:
             )
         return f"{self.named(name)} ({what})"
 
-    def change(self, name: str, effects: Effects, make: Callable[[llb.State], llb.State]) -> None:
-        """Adds what a step does to the tree that it depends on."""
-        needed = self.branches.needed(effects)
-        before = self.branches.tree(needed)
-        self.branches.add(name, effects, before, make(before), needed)
+    def change(self, name: str, make: Callable[[llb.State], llb.State]) -> None:
+        """Adds what a step does to the tree of all that is before it."""
+        self.branches.add(name, self.branches.all, make)
+
+    def change_files(self, name: str, target: str, make: Callable[[llb.State], llb.State]) -> None:
+        """Adds what a step puts at a place, without running anything: installations ahead need not wait for it.
+
+        Files of the environment come after all that was installed there.
+        """
+        self.is_plain = False
+        home = self.config.env.get("VIRTUALENV", "")
+        if home.startswith("/") and (_is_below(target, home) or _is_below(home, target)):
+            self.change(name, make)
+            self.branches.begin_anew()
+        else:
+            self.branches.add(name, self.branches.trunk, make)
 
     def expanded(self, step: str, how: Any, text: str, variables: Mapping[str, str]) -> str:
         """A text of a step with the image's variables in it.
@@ -126,3 +141,7 @@ class Draft:
 def absolute(*parts: str) -> str:
     """Joins paths below the root; of two slashes at the start, which POSIX lets mean something else, one is left."""
     return "/" + posixpath.normpath(posixpath.join("/", *parts)).lstrip("/")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

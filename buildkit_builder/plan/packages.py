@@ -7,10 +7,12 @@ nothing half-done to others. A lock is held only while links are made.
 
 For a foreign platform the step runs in the image's own tree, so that dpkg and the packages' scripts are the image's and
 emulated; but what they and apt run most of the time (apt itself, unpacking, the small tools of scripts) are the
-machine's own programs, lent to the tree while the step runs.
+machine's own programs, lent to the tree while the step runs. A program is lent only where the image would have used
+the distribution's own, and not one that something has put before it.
 
 The lists are no part of the image: they are large, and out of date when it runs. Where a command of the user's follows
-that might read them, `lists` puts them where it would find them.
+that might read them, `lists` puts them where it would find them, right after the packages: so they are those of the
+sources that apt had then.
 """
 
 from __future__ import annotations
@@ -55,6 +57,9 @@ lend() {{
   lent="$place/${{loader##*/}} $libraries $lent"
   set --
   for program in {_LENT}; do
+    rest=$PATH:
+    while [ -n "$rest" ] && [ ! -e "${{rest%%:*}}/$program" ]; do rest=${{rest#*:}}; done
+    case ${{rest%%:*}} in /bin | /usr/bin) ;; *) continue ;; esac
     for file in "{NATIVE}/bin/$program" "{NATIVE}/usr/bin/$program"; do
       if [ -e "$file" ]; then set -- "$@" "$file"; break; fi
     done
@@ -131,7 +136,8 @@ FUNCTIONS = "\n".join(
         "locked 'rm -rf /var/lib/apt/lists && cp -a \"$1/lists\" /var/lib/apt/lists'",
         "mkdir -p /var/lib/apt/lists/partial",
         "else",
-        "apt-get update",
+        # Whoever needs them will say what is wrong.
+        "apt-get update || :",
         "fi",
         "}\n",
     ]

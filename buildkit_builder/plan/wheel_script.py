@@ -46,6 +46,17 @@ done
 ! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || %s"""
 
+# Secrets that name an index have values which nobody but `uv` is to see.
+UNKNOWN = """\
+for name in %s; do
+  eval "value=\\${$name-}"
+  case $value in
+  *[[:space:]]*) waits "$name may be a place in the image" ;;
+  "" | http://* | https://*) ;;
+  *) waits "$name may be a place in the image" ;;
+  esac
+done"""
+
 SYSTEM_PYTHON = """\
 "$into/bin/python" -Bc 'import sys; sys.exit("dist-packages" in "".join(sys.path))' 2>/dev/null ||
   waits "the environment takes in packages of the system\""""

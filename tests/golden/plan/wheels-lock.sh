@@ -1,4 +1,4 @@
-install() { uv sync --active --inexact "$@"; }
+install() { uv sync --active --inexact --locked "$@"; }
 into=${VIRTUAL_ENV-/opt/venv} work=/dev/buildkit-builder cache=/root/.cache/uv builds=/root/.cache/uv/builds-v0
 told() { { echo 1; echo "$1"; cat "$2"; } >"$work/verdict"; rm -rf "$tmp"; exit 0; }
 waits() {
