@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ Same = Callable[..., None]
 
 def holds(path: str, text: str) -> str:
     """A check: that a file holds a text."""
-    return f"grep -qxF '{text}' {path} || {{ ls -l {path}; cat {path}; exit 1; }}"
+    return f"grep -qxF {shlex.quote(text)} {path} || {{ ls -l {path}; cat {path}; exit 1; }}"
 
 
 def owned(path: str, owner: str, mode: int) -> str:
@@ -216,7 +217,7 @@ def test_directories_are_those_of_whoever_makes_them_first(world: World, same: S
         image,
         owned("/srv/ftp", "root:ftp", 0o2750),
         'test "$(stat -c "%u:%g %a" /srv/odd /home/odd)" = "1234:4321 2750\n1234:0 1777"',
-        owned("/home/worker", "worker:root", 0o700),
+        owned("/home/worker", "worker:worker", 0o700),
     )
 
 
@@ -283,7 +284,7 @@ def test_an_index_that_arguments_name_is_asked(world: World, same: Same) -> None
     (files / "via.txt").write_text(f"--extra-index-url ${{MINE}}\n{WAYS[0]}\n")
     (files / "via-links.txt").write_text(f"--find-links /opt/wheels\n{WAYS[1]}\n")
     (files / "via-more.txt").write_text("-r /opt/more.txt\n")
-    (files / "more.txt").write_text(f"--index-url file:///opt/simple\n{WAYS[2]}\n")
+    (files / "more.txt").write_text(f"--extra-index-url file:///opt/simple\n{WAYS[2]}\n")
     image = (
         world.base("plain")
         .with_source_folder(files / "simple-1", "/opt/simple", copy_contents_only=True)
@@ -295,12 +296,14 @@ def test_an_index_that_arguments_name_is_asked(world: World, same: Same) -> None
         .with_requirements(files / "via-more.txt")
         .with_pip_packages(WAYS[3], extra_index_urls="$MINE")
         .with_pip_packages(WAYS[4], extra_index_urls="${MINE}")
-        .with_pip_packages(WAYS[5], index_url="$MINE")
-        .with_pip_packages(WAYS[6], extra_args="--index file:///opt/simple")
-        .with_pip_packages(WAYS[7], extra_args="--find-links $FOLDER")
-        .with_pip_packages(WAYS[8], extra_args="-f /opt/wheels")
-        .with_pip_packages(WAYS[9], extra_args="--default-index=$MINE")
-        .with_pip_packages(WAYS[10], extra_args="--index mine=$MINE")
+        .with_pip_packages(WAYS[5], extra_args="--index file:///opt/simple")
+        .with_pip_packages(WAYS[6], extra_args="--find-links $FOLDER")
+        .with_pip_packages(WAYS[7], extra_args="-f /opt/wheels")
+        .with_pip_packages(WAYS[8], extra_args="--default-index=$MINE")
+        .with_pip_packages(WAYS[9], extra_args="--index mine=$MINE")
+        # Which the variable of the base would overrule.
+        .with_env_vars({"UV_DEFAULT_INDEX": ""})
+        .with_pip_packages(WAYS[10], index_url="$MINE")
         .with_pip_packages(WAYS[11], index_url="file:///opt/simple")
     )
 
@@ -308,7 +311,7 @@ def test_an_index_that_arguments_name_is_asked(world: World, same: Same) -> None
 
 
 def test_what_a_variable_of_uv_names_is_read(world: World, same: Same) -> None:
-    """An index, a directory of wheels, settings; put together from another variable, and each unset again."""
+    """An index, a directory of wheels, settings; put together from another variable, and each unset again but the last."""
     files = world.files
     image = (
         world.base("plain")
@@ -322,17 +325,18 @@ def test_what_a_variable_of_uv_names_is_read(world: World, same: Same) -> None:
     variables = {
         "UV_INDEX": "file://$PLACE/simple",
         "UV_EXTRA_INDEX_URL": "file://$PLACE/simple",
-        "UV_INDEX_URL": "file:///opt/simple",
         "UV_DEFAULT_INDEX": "file:///opt/simple",
         "UV_FIND_LINKS": "${PLACE}/wheels",
-        "UV_CONFIG_FILE": "/opt/uv.toml",
         "XDG_CONFIG_HOME": "/opt/xdg",
         "XDG_CONFIG_DIRS": "/opt/xdg",
         "HOME": "/opt/app",
+        "UV_CONFIG_FILE": "/opt/uv.toml",
     }
     for way, (name, value) in zip(WAYS, variables.items(), strict=False):
         unset = {"HOME": "/root", "UV_DEFAULT_INDEX": world.index.public}.get(name, "")
-        image = image.with_env_vars({name: value}).with_pip_packages(way).with_env_vars({name: unset})
+        image = image.with_env_vars({name: value}).with_pip_packages(way)
+        if name != "UV_CONFIG_FILE":  # which may not be empty
+            image = image.with_env_vars({name: unset})
 
     same(image, *mine(*WAYS[: len(variables)]))
 
@@ -345,8 +349,9 @@ def test_what_settings_name_is_read(world: World, same: Same) -> None:
         .with_workdir("/srv/deep")
         .with_source_folder(files / "simple-1", "/opt/simple", copy_contents_only=True)
     )
-    places = ("/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "/root/.config/uv/uv.toml", "/srv/uv.toml", "uv.toml",
-              "/srv/pyproject.toml")  # fmt: skip
+    # An empty file of the directory below hides the others.
+    places = ("/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "/root/.config/uv/uv.toml", "/srv/pyproject.toml", "/srv/uv.toml",
+              "uv.toml")  # fmt: skip
     for way, place in zip(WAYS, places, strict=False):
         file = "pyproject.toml" if place.endswith("pyproject.toml") else "index.toml"
         image = image.with_source_file(files / file, place).with_pip_packages(way)

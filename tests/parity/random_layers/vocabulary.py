@@ -428,6 +428,33 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         (_file("answers", "/srv/ftp/b/c"), _folder("two", "/home/worker"), _workdir("/srv/odd/w"), _folder("two", "/srv"),
          _workdir("/app"), _apt("find")),
     ),
+    "where an installation runs": (
+        (_folder("one", "/app"), _folder("one", "/srv/w/deep"), _workdir("/srv/odd/w"), _apt("ftp"), _apt("odd"),
+         _file("passwd-1", "/etc/passwd"), _folder("one", "/root/.flyte"), _file("answers", "/dist"),
+         _file("answers", "/root/.cache/a"), _file("answers", "/app/requirements.txt"), _folder("one", "/app/.venv")),
+        (_workdir("/app"), _workdir("/srv/w"), _workdir("/srv/ftp"), _workdir("/srv/odd"), _workdir("/app/deep/er"),
+         _workdir("/vendor/w"), _workdir("/opt/venv/w"), _file("answers", "/root/.cache/uv/a"), _file("answers", "/dist/a"),
+         _file("python-version", "/app/.python-version"), _folder("one", "/tmp")),
+        (_pip("wc"), _requirements("r.txt"), _pip("wn"),
+         ".clone(addl_layer=PythonWheels(wheel_dir=files / 'dist', package_name='wd'))",
+         ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock')",
+         ".with_uv_project(files / 'app' / 'pyproject.toml')",
+         ".with_uv_project(files / 'locked' / 'pyproject.toml', project_install_mode='install_project')"),
+        (_file("answers", "/dist/b"), _file("answers", "/root/.cache/b"), _folder("two", "/root/.flyte"), _folder("two", "."),
+         _workdir("/app"), _commands("ls -laR /app /srv /root | grep -v total | awk '{print $1, $3, $4, $9}' > /listed"),
+         _file("answers", "/app/pyproject.toml"), _file("answers", "/app/uv.lock")),
+    ),
+    "the environment": (
+        (_pip("wa"), _pip("wb"), _requirements("r.txt"), _pip("wn")),
+        (_file("patch.py", f"{_SITE}/wa/__init__.py"), _file("patch.py", "/env/lib/python3.11/site-packages/wa/__init__.py"),
+         _file("patch.py", "/env/link/lib/python3.11/site-packages/wa/__init__.py"),
+         _file("patch.py", "/vendor/venv/lib/python3.11/site-packages/wa/__init__.py"), _folder("one", "/vendor/venv/share"),
+         _folder("one", "/opt"), _workdir(f"{_SITE}/wa"), _apt("venv"), _file("sitecustomize.py", f"{_SITE}/sitecustomize.py"),
+         _file("sitecustomize.py", "/usr/lib/python3.11/sitecustomize.py"), _file("pth", f"{_SITE}/z.pth"),
+         _file("sitecustomize.py", "/etc/python3.11/sitecustomize.py"), _folder("wheels-1", f"{_SITE}/wheels")),
+        (_pip("wc"), _pip("wa", extra_args="--upgrade"), _pip("wa", extra_args="--reinstall"), _apt("cc"),
+         _pip("wb", extra_args="--no-deps"), _pip("wa==1.0"), _pip("wa", extra_args="--no-compile"), _lines("RUN true")),
+    ),
     **{
         f"the script of bkb-{name}": (copies, *([_FOR_SCRIPT[name]] if name in _FOR_SCRIPT else []), (_apt(name),))
         for name, copies in _BY_SCRIPT.items()
@@ -464,11 +491,12 @@ def evaluated(code: str, world: World, base: Image) -> Image:
 
 # What to put on a base, so that it matters.
 FITTING: Mapping[str, tuple[str, ...]] = {
-    "user": ("owners",),
-    "links": ("links", "over a package's", "index by settings", "index by a variable", "a key", "a repository",
+    "user": ("owners", "where an installation runs", "the environment"),
+    "links": ("links", "the environment", "over a package's", "index by settings", "index by a variable", "a key", "a repository",
               "the script of bkb-answers", "a target"),
     "settings": ("wheels", "index by arguments"),
     "constrained": ("constraints", "programs"),
     "home": ("the script of bkb-rc", "settings of apt", "settings by a variable", "index by settings"),
-    "venv": ("a project", "a target"),
+    "venv": ("a project", "a target", "where an installation runs"),
+    "own": ("the environment", "where an installation runs", "a target"),
 }  # fmt: skip

@@ -84,7 +84,7 @@ class World:
             platform: What is built for.
         """
         lines = (unpacked(_system()), f"ENV UV_DEFAULT_INDEX={self.index.public}", *BASES[name])
-        tag = f"parity-random:{name}-{hashlib.sha256(repr(lines).encode()).hexdigest()[:8]}"
+        tag = f"parity-random:{name}-{platform[6:]}-{hashlib.sha256(repr(lines).encode()).hexdigest()[:8]}"
         reference = self.bases.made(*lines, name=tag, platforms="linux/amd64,linux/arm64" if "arm64" in platform else "")
         return self.bases.named(reference).clone(platform=(platform,))  # type: ignore[arg-type]
 
@@ -121,6 +121,11 @@ BASES: Mapping[str, tuple[str, ...]] = {
     ),
     "constrained": (_ONLY, "ENV UV_CONSTRAINT=/etc/constraints.txt PATH=/shadow:$PATH", 'SHELL ["/bin/bash", "-c"]'),
     "home": (_ONLY, "RUN useradd -d /opt/app -m app && chmod 700 /opt/app", "ENV HOME=/opt/app", "WORKDIR /opt/app"),
+    "own": (
+        _ONLY,
+        "RUN useradd --create-home flyte && python3 -m venv --without-pip /env/own && ln -s own /env/link",
+        "ENV VIRTUALENV=/env/link UV_PYTHON=/env/link/bin/python",
+    ),
     "venv": (
         _ONLY,
         "RUN python3 -m venv --without-pip /app/.venv",
@@ -181,6 +186,8 @@ def write_files(root: Path, index: Index) -> None:
         "dpkg-conf.cfg": "force-confnew\n",
         "mine.list": "deb [trusted=yes] file:/srv/repo ./\n",
         "signed.list": "deb [signed-by=/opt/keys/k.gpg] file:/srv/signed ./\n",
+        "python-version": "3.12\n",
+        "pth": "import sys; open('/ran-pth', 'w').close()\n",
         "unusable.conf": "this is no { configuration\n",
         "empty": "",
         "constraints-1.txt": "wa==1.1\n",
