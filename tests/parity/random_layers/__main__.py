@@ -43,8 +43,7 @@ def main() -> int:
     docker = shutil.which("docker", path=engine.environ["PATH"])
     assert docker is not None
     bases = Bases(engine=engine, docker=docker, repository="random")
-    folder = Path(tempfile.gettempdir()) / "bkb-random"
-    with opened(bases, folder) as world:
+    with tempfile.TemporaryDirectory() as folder, opened(bases, Path(folder)) as world:
         if options.code:
             return asyncio.run(_one(world, engine, options))
         comparison = Comparison(world=world, address=engine.address, registry=engine.registry)

@@ -67,6 +67,14 @@ WRITING = (
         members=(_file("etc/bkb/main.conf", "of the package\n"), _file("opt/vendor/vendor.conf", "of the package\n")),
         control={"conffiles": "/etc/bkb/main.conf\n/opt/vendor/vendor.conf\n"},
     ),
+    # As vendors do who put something beside what is there: into the environment itself.
+    Deb(
+        name="bkb-venv",
+        members=(
+            _file("opt/venv/lib/python3.11/site-packages/of_deb.py", "NAME = 'deb'\n"),
+            _file("opt/venv/lib/python3.11/site-packages/wa/__init__.py", "VERSION = 'of the package'\n"),
+        ),
+    ),
     Deb(name="bkb-plugin", members=(_file("opt/plugins/p1", "of the package\n"),)),
     Deb(name="bkb-cc", members=(_file("usr/bin/bkb-cc", "#!/bin/sh\necho compiled\n", 0o755),)),
 )

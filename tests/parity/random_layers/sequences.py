@@ -12,14 +12,15 @@ from typing import Literal
 from buildkit_builder import flyte_image
 from buildkit_builder.spec import ImageSpec
 from tests.parity.differences import Ignored
-from tests.parity.random_layers.vocabulary import LAYERS, THEMES, built, themes_of
+from tests.parity.random_layers.vocabulary import ASIDE, FITTING, LAYERS, RECIPES, THEMES, built
 from tests.parity.random_layers.world import BASES, World
 from tests.parity.twice import Outcome, build_twice, in_order, in_parallel
 
-LONGEST = 8
+LONGEST = 10
 # An emulated program of several threads may hang when it starts another one.
 PATIENCE_SECONDS = 150
-ARM = "linux/arm64"
+Platform = Literal["linux/amd64", "linux/arm64"]
+ARM: Platform = "linux/arm64"
 LEFT = (
     Ignored(
         pattern=r"(.*/)?uv/(archive|builds|interpreter|sdists|simple|wheels)-v\d+(/.*)?",
@@ -40,7 +41,7 @@ class Layers:
 
     base: str
     layers: tuple[str, ...]
-    platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
+    platform: Platform = "linux/amd64"
 
     def __str__(self) -> str:
         """As Python to be pasted."""
@@ -54,15 +55,27 @@ class Layers:
 
 
 def drawn(seed: int) -> Layers:
-    """The sequence of a seed: most of its layers are about one or two things, on a base that matters for them."""
+    """The sequence of a seed: what meets, with other things in between, on a base that matters for it."""
     choice = random.Random(seed)
     base = choice.choice(["plain"] * 4 + list(BASES))
-    platform: Literal["linux/amd64", "linux/arm64"] = "linux/arm64" if choice.random() < 0.04 else "linux/amd64"
-    themes = [choice.choice(themes_of(base)) for _ in range(choice.choice([1, 1, 2]))]
-    count = choice.randint(2, LONGEST if platform != ARM else 4)
-    pool = [code for theme in themes for code in THEMES[theme]]
-    layers = [choice.choice(pool) if choice.random() < 0.8 else choice.choice(LAYERS) for _ in range(count)]
-    return Layers(base=base, layers=tuple(layers), platform=platform)
+    platform: Platform = ARM if choice.random() < 0.04 else "linux/amd64"
+    layers: list[str] = []
+    if choice.random() < 0.15:
+        pool = THEMES[choice.choice(list(THEMES))]
+        layers += [choice.choice(pool) for _ in range(choice.randint(2, 5))]
+    for _ in range(choice.choice([1, 1, 2])):
+        fitting = FITTING.get(base, ())
+        name = choice.choice(fitting if fitting and choice.random() < 0.6 else list(RECIPES))
+        places = [0, *sorted(choice.randint(0, len(layers)) for _ in RECIPES[name])]
+        for before, (place, slot) in enumerate(zip(places[1:], RECIPES[name], strict=True)):
+            if choice.random() < 0.92:
+                layers.insert(min(place + before, len(layers)), choice.choice(slot))
+    for _ in range(choice.choice([0, 1, 1, 2, 3])):
+        more = choice.choice(ASIDE if choice.random() < 0.7 else LAYERS)
+        layers.insert(choice.randint(0, len(layers)), more)
+    if choice.random() < 0.15:
+        choice.shuffle(layers)
+    return Layers(base=base, layers=tuple(layers[: LONGEST if platform != ARM else 5]), platform=platform)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -204,6 +204,10 @@ THEMES: Mapping[str, tuple[str, ...]] = {
         _file("mine.list", "/etc/apt/sources.list"),
         _file("mine.list", "/opt/sources/mine.list"),
         _folder("repo", "/srv/repo"),
+        _folder("signed", "/srv/signed"),
+        _file("signed.list", "/etc/apt/sources.list.d/signed.list"),
+        _file("k.gpg", "/opt/keys/k.gpg"),
+        _file("unusable.conf", "/etc/apt/apt.conf.d/97bkb"),
         _file("apt.conf", "/etc/apt/apt.conf.d/99bkb"),
         _file("apt-sources.conf", "/etc/apt/apt.conf.d/98bkb"),
         _file("apt.conf", "/app/apt.conf"),
@@ -284,6 +288,191 @@ THEMES: Mapping[str, tuple[str, ...]] = {
 }
 LAYERS = tuple(dict.fromkeys(code for theme in THEMES.values() for code in theme))
 
+_SIMPLE = (_folder("simple-1", "/opt/simple"), _folder("simple-2", "/opt/simple"), _folder("simple-1", "/usr/share/simple"))
+_PIPS = (_pip("wa"), _pip("wa"), _pip("wb"), _requirements("r.txt"))
+_SETTINGS = ("/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "/root/.config/uv/uv.toml", "/opt/app/.config/uv/uv.toml",
+             "/opt/settings/uv.toml", "/opt/xdg/uv/uv.toml", "/app/uv.toml", "/uv.toml", "uv.toml")  # fmt: skip
+_COPIES = tuple(_file("config-1.ini", f"/opt/vendor/plugins/{number}") for number in range(3))
+_BY_SCRIPT = {
+    "answers": (_file("answers", "/opt/lab/answers"), _file("answers", "/vendor/lab/answers"),
+                _file("answers", "/usr/lib/bkb/lab/answers")),
+    "need": (_file("license", "/opt/lab/license"),),
+    "hook": (_file("hook", "/usr/local/bin/bkb-hook"), _file("hook", "/opt/hooks.d/hook")),
+    "rc": (_file("bkbrc", "/root/.bkbrc"), _file("bkbrc", "/opt/app/.bkbrc")),
+    "py": (_file("bkbmod-1.py", "/opt/py/bkbmod.py"), _file("bkbmod-2.py", "/usr/lib/python3/dist-packages/bkbmod.py")),
+    "bash": (_file("env.sh", "/opt/env.sh"),),
+    "find": (_file("answers", "/srv/a"), _workdir("/home/w"), _folder("one", "/opt/one")),
+    "users": (_file("passwd-1", "/etc/passwd"), _apt("home")),
+    "plugin": (_file("answers", "/opt/plugins/p0"),),
+    "watch": (_file("answers", "/opt/plugins/p0"), _folder("one", "/opt/plugins")),
+}  # fmt: skip
+_FOR_SCRIPT = {
+    "py": (_env("PYTHONPATH", "/opt/py"), _env("PYTHONPATH", "$LIB/py")),
+    "rc": (_env("HOME", "/opt/app"), _env("MODE", "1")),
+    "bash": (_env("BASH_ENV", "/opt/env.sh"),),
+    "plugin": (_apt("watch"),),
+}
+
+# What meets only where several layers come together: each has a place for each of them, with what may stand there.
+RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "index by a variable": (
+        _SIMPLE,
+        (_env("UV_INDEX", "file:///opt/simple"), _env("UV_EXTRA_INDEX_URL", "file:///opt/simple"),
+         _env("UV_DEFAULT_INDEX", "file:///opt/simple"), _env("UV_INDEX", "$MINE")),
+        _PIPS,
+    ),
+    "index by settings": (_SIMPLE, tuple(_file("index.toml", place) for place in _SETTINGS), _PIPS),
+    "settings by a variable": (
+        _SIMPLE,
+        (_file("index.toml", "/opt/uv.toml"), _file("index.toml", "/opt/xdg/uv/uv.toml"),
+         _file("index.toml", "/opt/app/.config/uv/uv.toml"), _file("pyproject.toml", "/app/pyproject.toml")),
+        (_env("UV_CONFIG_FILE", "/opt/uv.toml"), _env("XDG_CONFIG_HOME", "/opt/xdg"), _env("XDG_CONFIG_DIRS", "/opt/xdg"),
+         _env("HOME", "/opt/app"), _workdir("/app/deep")),
+        _PIPS,
+    ),
+    "index by arguments": (
+        _SIMPLE,
+        (_env("MINE", "file:///opt/simple"), _env("MINE", "file://$PLACE/simple"), _env("PLACE", "/opt")),
+        (_pip("wa", extra_index_urls="$MINE"), _pip("wb", index_url="$MINE"), _requirements("r-index.txt"),
+         _pip("wa", extra_args="--index file:///opt/simple")),
+    ),
+    "wheels": (
+        (_folder("wheels-1", "/usr/share/wheels"), _folder("wheels-2", "/usr/share/wheels")),
+        (_env("UV_FIND_LINKS", "/usr/share/wheels"), _file("links.toml", "/etc/uv/uv.toml"), _workdir("/app")),
+        (_pip("wa"), _pip("wa", extra_args="--find-links /usr/share/wheels"), _requirements("r-links.txt")),
+    ),
+    "constraints": (
+        (_file("constraints-1.txt", "/etc/constraints.txt"), _file("constraints-2.txt", "/etc/constraints.txt")),
+        (_env("UV_CONSTRAINT", "/etc/constraints.txt"), _env("UV_OVERRIDE", "/etc/constraints.txt"), _workdir("/app")),
+        (*_PIPS, _pip("wb", extra_args="--constraint /etc/constraints.txt"), _requirements("r-constraint.txt")),
+    ),
+    "a project": (
+        _SIMPLE,
+        (_workdir("/app"), _file("index.toml", "/app/uv.toml"), _env("UV_INDEX", "file:///opt/simple")),
+        (".with_uv_project(files / 'indexed' / 'pyproject.toml')", ".with_uv_project(files / 'app' / 'pyproject.toml')"),
+    ),
+    "a target": (
+        (_pip("wa", extra_args="--target /app/lib"), _pip("wb", extra_args="--prefix /opt/prefix"), _pip("wa"),
+         _pip("wa", extra_args="--system --break-system-packages")),
+        (_folder("one", "/app/lib"), _file("answers", "/app/lib/a"), _file("answers", f"{_SITE}/a")),
+        (_file("patch.py", "/app/lib/wa/__init__.py"), _file("patch.py", f"{_SITE}/wa/__init__.py"),
+         _file("patch.py", "/opt/prefix/lib/python3.11/site-packages/wa/__init__.py"),
+         _file("patch.py", "/usr/local/lib/python3.11/dist-packages/wa/__init__.py")),
+    ),
+    "a repository": (
+        (_folder("repo", "/srv/repo"), _folder("repo", "/data/srv/repo")),
+        (_file("mine.list", "/etc/apt/sources.list.d/mine.list"), _file("mine.list", "/etc/apt/sources.list")),
+        (_apt("extra"), _apt("vendor")),
+    ),
+    "a key": (
+        (_folder("signed", "/srv/signed"),),
+        (_file("k.gpg", "/opt/keys/k.gpg"), _file("k.gpg", "/vendor/keys/k.gpg")),
+        (_file("signed.list", "/etc/apt/sources.list.d/signed.list"),),
+        (_apt("extra"),),
+    ),
+    "settings of apt": (
+        (_file("apt.conf", "/etc/apt/apt.conf.d/99bkb"), _file("apt.conf", "/app/apt.conf"),
+         _file("dpkg.cfg", "/root/.dpkg.cfg"), _file("dpkg.cfg", "/opt/app/.dpkg.cfg"),
+         _file("dpkg.cfg", "/etc/dpkg/dpkg.cfg.d/bkb")),
+        (_env("APT_CONFIG", "/app/apt.conf"), _env("HOME", "/opt/app"), _workdir("/app")),
+        (_apt("vendor"), _apt("vendor", "cc")),
+    ),
+    "lists for a command": (
+        (_apt("cc"), _apt("vendor")),
+        (_file("mine.list", "/etc/apt/sources.list.d/mine.list"), _file("unusable.conf", "/etc/apt/apt.conf.d/97bkb"),
+         _file("apt-sources.conf", "/etc/apt/apt.conf.d/98bkb"), _env("APT_CONFIG", "/app/apt.conf"),
+         _file("signed.list", "/etc/apt/sources.list.d/signed.list")),
+        (_commands("rm -f /etc/apt/apt.conf.d/97bkb; apt-cache policy bkb-vendor bkb-extra > /srv/found 2>&1 || true; "
+                   "rm -rf /var/cache/apt"), _lines("RUN ls /var/lib/apt/lists > /srv/lists")),
+    ),
+    "TMPDIR": (
+        (_workdir("/opt/tmp"), _folder("one", "/opt/tmp"), _file("answers", "/opt/tmp/a")),
+        (_env("TMPDIR", "/opt/tmp"),),
+        (_apt("tmp"), _pip("wa"), _pip("wn"), _apt("cc")),
+    ),
+    "libraries": (
+        tuple(_file("lib-1.so", f"{place}/libbkb.so.1")
+              for place in ("/opt/vendor/lib", "/srv/lib", "/usr/local/lib", "/lib", _TRIPLET)),
+        (_file("ld.conf", "/etc/ld.so.conf.d/mine.conf"), _file("ld.conf", "/etc/ld.so.conf"), _apt("cc")),
+        (_apt("ld"), _apt("lib")),
+    ),
+    "programs": (
+        tuple(_file(f"shadow/{name}", f"{place}/{name}") for name in SHADOWED
+              for place in ("/usr/local/bin", "/shadow", "/opt/venv/bin") if place != "/opt/venv/bin" or name != "python"),
+        (_env("PATH", "/shadow:$PATH"), _env("PATH", "$PATH:/shadow"), _workdir("/shadow")),
+        (_pip("wa"), _pip("wb"), _apt("py", "hook"), _apt("alt1"), _apt("ld"), _pip("wn")),
+    ),
+    "over a package's": (
+        (_apt("vendor"), _apt("odd"), _apt("conf"), _apt("divert"), _apt("vendor", "divert")),
+        _COPIES,
+        _COPIES,
+        (_file("config-2.ini", "/opt/vendor/config.ini"), _file("config-2.ini", "/srv/odd/in"),
+         _file("config-2.ini", "/etc/bkb/main.conf"), _file("config-2.ini", "/opt/vendor/vendor.conf"),
+         _file("config-2.ini", "/vendor/vendor/config.ini"), _file("config-2.ini", "/opt/vendor/config.ini.real")),
+    ),
+    "links": (
+        (_file("config-1.ini", "/usr/bin/a"), _file("config-1.ini", "/usr/sbin/a"), _file("config-1.ini", "/usr/lib/bkb/a"),
+         _file("config-1.ini", "/run/bkb/a"), _file("config-1.ini", "/run/lock/bkb"), _apt("alt1"), _apt("cc"), _apt("links")),
+        (_file("answers", "/bin/b"), _file("answers", "/sbin/b"), _file("answers", "/lib/bkb/b"),
+         _file("answers", "/var/run/bkb/b"), _file("answers", "/opt/current/b"), _file("answers", "/srv/www/b")),
+        (_file("config-2.ini", "/bin/a"), _file("config-2.ini", "/sbin/a"), _file("config-2.ini", "/lib/bkb/a"),
+         _file("config-2.ini", "/var/run/bkb/a"), _file("config-2.ini", "/var/lock/bkb"), _file("config-2.ini", "/bin/tool"),
+         _file("config-2.ini", "/bin/bkb-cc"), _file("config-2.ini", "/opt/vendor/b"), _file("config-2.ini", "/opt/www/b")),
+    ),
+    "owners": (
+        (_apt("ftp"), _apt("home"), _apt("odd"), _apt("flyte"), _file("passwd-1", "/etc/passwd"),
+         _file("group-1", "/etc/group"), _workdir("/srv/w"), _folder("one", "/srv/w")),
+        (_file("answers", "/srv/ftp/a"), _folder("one", "/srv/ftp/pub"), _file("answers", "/home/worker/a"),
+         _file("answers", "/srv/odd/a"), _workdir("/home/odd/w"), _workdir("/srv/ftp/in"), _folder("one", "/app"),
+         _file("answers", "/srv/a"), _workdir("/home/flyte/w")),
+        (_file("answers", "/srv/ftp/b/c"), _folder("two", "/home/worker"), _workdir("/srv/odd/w"), _folder("two", "/srv"),
+         _workdir("/app"), _apt("find")),
+    ),
+    "where an installation runs": (
+        (_folder("one", "/app"), _folder("one", "/srv/w/deep"), _workdir("/srv/odd/w"), _apt("ftp"), _apt("odd"),
+         _file("passwd-1", "/etc/passwd"), _folder("one", "/root/.flyte"), _file("answers", "/dist"),
+         _file("answers", "/root/.cache/a"), _file("answers", "/app/requirements.txt"), _folder("one", "/app/.venv")),
+        (_workdir("/app"), _workdir("/srv/w"), _workdir("/srv/ftp"), _workdir("/srv/odd"), _workdir("/app/deep/er"),
+         _workdir("/vendor/w"), _workdir("/opt/venv/w"), _file("answers", "/root/.cache/uv/a"), _file("answers", "/dist/a"),
+         _file("python-version", "/app/.python-version"), _folder("one", "/tmp")),
+        (_pip("wc"), _requirements("r.txt"), _pip("wn"),
+         ".clone(addl_layer=PythonWheels(wheel_dir=files / 'dist', package_name='wd'))",
+         ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock')",
+         ".with_uv_project(files / 'app' / 'pyproject.toml')",
+         ".with_uv_project(files / 'locked' / 'pyproject.toml', project_install_mode='install_project')"),
+        (_file("answers", "/dist/b"), _file("answers", "/root/.cache/b"), _folder("two", "/root/.flyte"), _folder("two", "."),
+         _workdir("/app"), _commands("ls -laR /app /srv /root | grep -v total | awk '{print $1, $3, $4, $9}' > /listed"),
+         _file("answers", "/app/pyproject.toml"), _file("answers", "/app/uv.lock")),
+    ),
+    "the environment": (
+        (_pip("wa"), _pip("wb"), _requirements("r.txt"), _pip("wn")),
+        (_file("patch.py", f"{_SITE}/wa/__init__.py"), _file("patch.py", "/env/lib/python3.11/site-packages/wa/__init__.py"),
+         _file("patch.py", "/env/link/lib/python3.11/site-packages/wa/__init__.py"),
+         _file("patch.py", "/vendor/venv/lib/python3.11/site-packages/wa/__init__.py"), _folder("one", "/vendor/venv/share"),
+         _folder("one", "/opt"), _workdir(f"{_SITE}/wa"), _apt("venv"), _file("sitecustomize.py", f"{_SITE}/sitecustomize.py"),
+         _file("sitecustomize.py", "/usr/lib/python3.11/sitecustomize.py"), _file("pth", f"{_SITE}/z.pth"),
+         _file("sitecustomize.py", "/etc/python3.11/sitecustomize.py"), _folder("wheels-1", f"{_SITE}/wheels")),
+        (_pip("wc"), _pip("wa", extra_args="--upgrade"), _pip("wa", extra_args="--reinstall"), _apt("cc"),
+         _pip("wb", extra_args="--no-deps"), _pip("wa==1.0"), _pip("wa", extra_args="--no-compile"), _lines("RUN true")),
+    ),
+    **{
+        f"the script of bkb-{name}": (copies, *([_FOR_SCRIPT[name]] if name in _FOR_SCRIPT else []), (_apt(name),))
+        for name, copies in _BY_SCRIPT.items()
+    },
+}  # fmt: skip
+# What has nothing to do with the rest, but makes one chain of layers longer than another.
+ASIDE = (
+    _file("answers", "/bin/z"),
+    _file("answers", "/opt/vendor/z"),
+    _file("answers", "/usr/share/z/z"),
+    _folder("one", "/z"),
+    _workdir("/app"),
+    _env("MODE", "fast"),
+    _pip("wc"),
+    _apt("cc"),
+    _lines("LABEL z=1"),
+)
+
 
 def built(world: World, base: str, layers: tuple[str, ...], platform: str) -> Image:
     """The image that code stands for."""
@@ -300,17 +489,14 @@ def evaluated(code: str, world: World, base: Image) -> Image:
     return image
 
 
-def themes_of(base: str) -> tuple[str, ...]:
-    """What to put on a base, so that it matters; the same theme more than once is the more likely."""
-    more = {
-        "user": ("owners",) * 3,
-        "links": ("bin", "vendor", "owners", "uv"),
-        "settings": ("uv", "uv settings"),
-        "constrained": ("uv", "shadow", "shadow"),
-        "home": ("scripts", "uv settings", "apt settings"),
-        "venv": ("uv", "uv settings"),
-    }
-    return (*THEMES, *more.get(base, ()) * 2)
-
-
-
+# What to put on a base, so that it matters.
+FITTING: Mapping[str, tuple[str, ...]] = {
+    "user": ("owners", "where an installation runs", "the environment"),
+    "links": ("links", "the environment", "over a package's", "index by settings", "index by a variable", "a key", "a repository",
+              "the script of bkb-answers", "a target"),
+    "settings": ("wheels", "index by arguments"),
+    "constrained": ("constraints", "programs"),
+    "home": ("the script of bkb-rc", "settings of apt", "settings by a variable", "index by settings"),
+    "venv": ("a project", "a target", "where an installation runs"),
+    "own": ("the environment", "where an installation runs", "a target"),
+}  # fmt: skip

@@ -19,6 +19,7 @@ from tests.parity.bases import Bases
 from tests.parity.packages import BACKEND, Index, Package, project, serve, write_sdist
 from tests.parity.random_layers.debs import ALL, COPIED
 from tests.parity.random_layers.made import Member, repository, shared_library, simple_index, unpacked, with_parents
+from tests.parity.random_layers.signed import signed
 
 # Built from its sources by a program that only a package of the system has.
 COMPILED = BACKEND.replace(
@@ -29,14 +30,21 @@ COMPILED = BACKEND.replace(
     "    pathlib.Path('src/wn/made.py').write_text(f'MADE = {made!r}\\n')\n",
     1,
 )
+# One name for each way in which an index can be told, so that many fit into one image: strangers have 1.0 of all.
+WAYS = tuple(f"via-{number}" for number in range(16))
 STRANGERS = (
     Package(name="wa", version="1.0"),
     Package(name="wa", version="1.1"),
     Package(name="wa", version="1.2rc1"),
     Package(name="wb", version="1.0", requires=("wa",)),
     Package(name="wc", version="1.0", script="wc-run"),
+    *(Package(name=name, version="1.0") for name in WAYS),
 )
-MINE = (Package(name="wa", version="99.0"), Package(name="wb", version="99.0", requires=("wa",)))
+MINE = (
+    Package(name="wa", version="99.0"),
+    Package(name="wb", version="99.0", requires=("wa",)),
+    *(Package(name=name, version="99.0") for name in WAYS),
+)
 OLDER = (Package(name="wa", version="98.0"), Package(name="wb", version="98.0", requires=("wa",)))
 # A program that says that it was run, and runs the one that it stands before.
 WRAPPER = """\
@@ -76,7 +84,7 @@ class World:
             platform: What is built for.
         """
         lines = (unpacked(_system()), f"ENV UV_DEFAULT_INDEX={self.index.public}", *BASES[name])
-        tag = f"parity-random:{name}-{hashlib.sha256(repr(lines).encode()).hexdigest()[:8]}"
+        tag = f"parity-random:{name}-{platform[6:]}-{hashlib.sha256(repr(lines).encode()).hexdigest()[:8]}"
         reference = self.bases.made(*lines, name=tag, platforms="linux/amd64,linux/arm64" if "arm64" in platform else "")
         return self.bases.named(reference).clone(platform=(platform,))  # type: ignore[arg-type]
 
@@ -113,6 +121,11 @@ BASES: Mapping[str, tuple[str, ...]] = {
     ),
     "constrained": (_ONLY, "ENV UV_CONSTRAINT=/etc/constraints.txt PATH=/shadow:$PATH", 'SHELL ["/bin/bash", "-c"]'),
     "home": (_ONLY, "RUN useradd -d /opt/app -m app && chmod 700 /opt/app", "ENV HOME=/opt/app", "WORKDIR /opt/app"),
+    "own": (
+        _ONLY,
+        "RUN useradd --create-home flyte && python3 -m venv --without-pip /env/own && ln -s own /env/link",
+        "ENV VIRTUALENV=/env/link UV_PYTHON=/env/link/bin/python",
+    ),
     "venv": (
         _ONLY,
         "RUN python3 -m venv --without-pip /app/.venv",
@@ -172,6 +185,11 @@ def write_files(root: Path, index: Index) -> None:
         "dpkg.cfg": "path-exclude=/opt/vendor/plugins/*\n",
         "dpkg-conf.cfg": "force-confnew\n",
         "mine.list": "deb [trusted=yes] file:/srv/repo ./\n",
+        "signed.list": "deb [signed-by=/opt/keys/k.gpg] file:/srv/signed ./\n",
+        "python-version": "3.12\n",
+        "pth": "import sys; open('/ran-pth', 'w').close()\n",
+        "unusable.conf": "this is no { configuration\n",
+        "empty": "",
         "constraints-1.txt": "wa==1.1\n",
         "constraints-2.txt": "wa<2.0\n",
         "index.toml": '[[index]]\nurl = "file:///opt/simple"\n',
@@ -191,10 +209,14 @@ def write_files(root: Path, index: Index) -> None:
     for name, packages in (("simple-1", MINE), ("simple-2", OLDER)):
         built = dict(package.wheel() for package in packages)
         texts |= {f"{name}/{path}": data for path, data in simple_index(built).items()}
-    texts |= {f"repo/{name}": data for name, data in repository(COPIED).items()}
+    copied = repository(COPIED)
+    by_key, texts["k.gpg"] = signed(copied)
+    texts |= {f"repo/{name}": data for name, data in copied.items()}
+    texts |= {f"signed/{name}": data for name, data in by_key.items()}
     for number, version in ((1, "2.5"), (2, "2.6")):
         name, data = Package(name="wa", version=version).wheel()
         texts[f"wheels-{number}/{name}"] = data
+    texts |= {f"wheels-3/{name}": data for name, data in (package.wheel() for package in MINE)}
     name, data = Package(name="wd", version="1.0", requires=("wa",)).wheel()
     texts[f"dist/{name}"] = data
     texts |= _projects(index)
