@@ -53,14 +53,20 @@ fetch_beside() {
 # The process that holds the namespaces, for `nsenter --target`.
 namespace() { pid_of namespace || die "not up: BUILDKIT_BUILDER_ENGINE=$BESIDE scripts/engine up"; }
 
+in_namespace() { pid_of namespace >/dev/null && pid_of slirp >/dev/null; }
+
 enter_namespace() {
-  if pid_of namespace >/dev/null && pid_of slirp >/dev/null; then return; fi
+  local name
+  if in_namespace; then return; fi
+  # What still runs in a former one is cut off from the world.
+  for name in registry dockerd dnsmasq; do stop $name; done
+  sweep
   leave_namespace
   # shellcheck disable=SC2016
   start namespace unshare --net --mount --propagation slave \
     bash -c 'mount -t tmpfs tmpfs /run && exec -a "$0" sleep infinity' "$RUN/namespace"
-  wait_for namespace grep -qaF "$RUN/namespace" "/proc/$(cat "$RUN/namespace.pid")/cmdline"
-  wait_for namespace pid_of namespace
+  # Before it sleeps, its network may still be the machine's own.
+  wait_for namespace grep -qx sleep "/proc/$(cat "$RUN/namespace.pid")/comm"
   start slirp "$ENGINE_PREFIX/bin/slirp4netns" --configure --mtu=65520 --disable-host-loopback \
     --api-socket "$RUN/slirp.sock" "$(namespace)" tap0
   wait_for slirp tap_ready

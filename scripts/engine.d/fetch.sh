@@ -140,7 +140,8 @@ write_wrappers() {
 # A folder from before the engine had a name server of its own has none.
 dns_ready() { [ -x "$BIN/dnsmasq" ]; }
 
-tools_ready() { [ -n "$BESIDE" ] || { ssh_ready && dns_ready && emulator_ready; }; }
+# What a running engine needs beside it.
+tools_ready() { if [ -n "$BESIDE" ]; then in_namespace; else ssh_ready && dns_ready && emulator_ready; fi; }
 
 # A folder from before the tests had a machine to reach over ssh has neither.
 ssh_ready() { [[ -x $PREFIX/usr/sbin/sshd && -x $BIN/sshd ]]; }
