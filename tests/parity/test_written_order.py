@@ -31,7 +31,9 @@ def holds(path: str, text: str) -> str:
 
 def owned(path: str, owner: str, mode: int) -> str:
     """A check: whose a path is, and its mode."""
-    return f'said=$(stat -c "%U:%G %a" {path}); [ "$said" = "{owner} {mode:o}" ] || {{ echo "{path} is $said"; exit 1; }}'
+    return (
+        f'said=$(stat -c "%U:%G %a" {path}); [ "$said" = "{owner} {mode:o}" ] || {{ echo "{path} is $said"; exit 1; }}'
+    )
 
 
 def version(module: str, wanted: str, python: str = "$UV_PYTHON") -> str:

@@ -248,7 +248,9 @@ def _outcome(twice: Twice) -> Outcome:
         return Outcome(kind="same") if one == other else Outcome(kind="differs", text=f"{one}\n{other}")
     text = "\n".join(f"{number}: {error or 'built'}" for number, error in enumerate(twice.failed))
     # Of a step that is tried ahead, the name has more at its end.
-    steps = [getattr(error, "step", str(error)).removesuffix(" (wheels)") for error in twice.failed if error is not None]
+    steps = [
+        getattr(error, "step", str(error)).removesuffix(" (wheels)") for error in twice.failed if error is not None
+    ]
     if len(steps) == 1:
         return Outcome(kind="one failed", text=text, step=steps[0])
     return Outcome(kind="both failed" if steps[0] == steps[1] else "another step failed", text=text, step=steps[1])

@@ -27,7 +27,9 @@ from tests.parity.twice import build_twice, in_order, in_parallel
 def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity.random_layers", description=__doc__)
-    parser.add_argument("--seeds", type=seeds_of, default=itertools.count(), help="100-200, or 7; all from 0 when not given")
+    parser.add_argument(
+        "--seeds", type=seeds_of, default=itertools.count(), help="100-200, or 7; all from 0 when not given"
+    )
     parser.add_argument("--minutes", type=float, default=10, help="begin no more sequences after these")
     parser.add_argument("--jobs", type=int, default=2, help="sequences at the same time")
     parser.add_argument("--show", action="store_true", help="only print the sequences of the seeds")

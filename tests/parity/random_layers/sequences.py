@@ -46,12 +46,22 @@ class Layers:
     def __str__(self) -> str:
         """As Python to be pasted."""
         platform = f', "{self.platform}"' if self.platform == ARM else ""
-        return "\n".join([f'base = world.base("{self.base}"{platform})', "image = (", "    base", *(f"    {layer}" for layer in self.layers), ")"])
+        return "\n".join(
+            [
+                f'base = world.base("{self.base}"{platform})',
+                "image = (",
+                "    base",
+                *(f"    {layer}" for layer in self.layers),
+                ")",
+            ]
+        )
 
     def has(self, other: Layers) -> bool:
         """Whether another one is what is left of this one when some layers are left out."""
         rest = iter(self.layers)
-        return (self.base, self.platform) == (other.base, other.platform) and all(layer in rest for layer in other.layers)
+        return (self.base, self.platform) == (other.base, other.platform) and all(
+            layer in rest for layer in other.layers
+        )
 
 
 def drawn(seed: int) -> Layers:
@@ -93,7 +103,13 @@ class Finding:
     def __str__(self) -> str:
         """All that there is to know."""
         lines = [line[:400] for line in self.outcome.text.splitlines()]
-        return "\n".join([f"# seed {self.seed}: {self.outcome.kind} (left: in parallel, right: in order)", str(self.sequence), "# " + "\n# ".join(lines[-25:])])
+        return "\n".join(
+            [
+                f"# seed {self.seed}: {self.outcome.kind} (left: in parallel, right: in order)",
+                str(self.sequence),
+                "# " + "\n# ".join(lines[-25:]),
+            ]
+        )
 
 
 @dataclass(kw_only=True)
@@ -221,7 +237,9 @@ class Comparison:
         """How many sequences were compared, and what came of them."""
         compared = sum(count for kind, count in self.seen.items() if kind not in ("known", "found again"))
         kinds = ", ".join(f"{kind}: {count}" for kind, count in self.seen.most_common())
-        return f"{compared} sequences compared ({kinds}); {len(self.found)} findings; {len(self.outcomes)} pairs of builds"
+        return (
+            f"{compared} sequences compared ({kinds}); {len(self.found)} findings; {len(self.outcomes)} pairs of builds"
+        )
 
 
 def seeds_of(text: str) -> Sequence[int]:

@@ -224,7 +224,9 @@ THEMES: Mapping[str, tuple[str, ...]] = {
         _workdir("/opt/tmp"),
         _folder("one", "/opt/tmp"),
         _workdir("/srv/repo"),
-        _commands("apt-get update >/dev/null 2>&1; apt-cache search bkb > /srv/found 2>/dev/null; rm -rf /var/cache/apt"),
+        _commands(
+            "apt-get update >/dev/null 2>&1; apt-cache search bkb > /srv/found 2>/dev/null; rm -rf /var/cache/apt"
+        ),
     ),
     "scripts": (
         *(_apt(name) for name in ("answers", "tmp", "env", "py", "rc", "bash", "need", "hook", "find", "links")),
@@ -288,7 +290,11 @@ THEMES: Mapping[str, tuple[str, ...]] = {
 }
 LAYERS = tuple(dict.fromkeys(code for theme in THEMES.values() for code in theme))
 
-_SIMPLE = (_folder("simple-1", "/opt/simple"), _folder("simple-2", "/opt/simple"), _folder("simple-1", "/usr/share/simple"))
+_SIMPLE = (
+    _folder("simple-1", "/opt/simple"),
+    _folder("simple-2", "/opt/simple"),
+    _folder("simple-1", "/usr/share/simple"),
+)
 _PIPS = (_pip("wa"), _pip("wa"), _pip("wb"), _requirements("r.txt"))
 _SETTINGS = ("/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "/root/.config/uv/uv.toml", "/opt/app/.config/uv/uv.toml",
              "/opt/settings/uv.toml", "/opt/xdg/uv/uv.toml", "/app/uv.toml", "/uv.toml", "uv.toml")  # fmt: skip

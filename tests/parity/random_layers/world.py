@@ -85,7 +85,9 @@ class World:
         """
         lines = (unpacked(_system()), f"ENV UV_DEFAULT_INDEX={self.index.public}", *BASES[name])
         tag = f"parity-random:{name}-{platform[6:]}-{hashlib.sha256(repr(lines).encode()).hexdigest()[:8]}"
-        reference = self.bases.made(*lines, name=tag, platforms="linux/amd64,linux/arm64" if "arm64" in platform else "")
+        reference = self.bases.made(
+            *lines, name=tag, platforms="linux/amd64,linux/arm64" if "arm64" in platform else ""
+        )
         return self.bases.named(reference).clone(platform=(platform,))  # type: ignore[arg-type]
 
 
