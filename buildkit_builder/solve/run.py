@@ -80,6 +80,9 @@ async def build(
         return result
     except BaseException as caught:
         error = caught
+        for service in request.attachables:
+            if isinstance(service, Auth):
+                service.forget()
         raise
     finally:
         display.done(error)

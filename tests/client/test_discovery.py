@@ -357,11 +357,11 @@ def test_docker_host_of_windows(tmp_path: Path) -> None:
 
 
 def test_damaged_docker_config(tmp_path: Path) -> None:
-    """A config.json that is no JSON is an error that names the file."""
+    """As in docker, a config.json that makes no sense chooses no context; the build says what is wrong with it."""
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker/config.json").write_text("{")
 
-    assert "config.json cannot be read" in refusal(tmp_path)
+    assert "unix:///var/run/docker.sock" == found(tmp_path, "/var/run/docker.sock").address
 
 
 # --- what was looked at ---
