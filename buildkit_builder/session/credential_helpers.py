@@ -140,6 +140,8 @@ def _run(question: Question, environ: Mapping[str, str]) -> Credentials | Creden
     if code != 0:
         if _NOT_FOUND in said:
             return ANONYMOUS
+        # What begins as an answer does may hold the secret.
+        said = "" if said.startswith("{") else said
         said = (said or complaint.decode("utf-8", "replace").strip() or "nothing").splitlines()[0]
         return CredentialsError(f"{program} failed for {key} (exit code {code}) and said: {said[:_SAID_LIMIT]}")
     return _parsed(output, program, key)

@@ -8,6 +8,7 @@ an entry is an error for whoever asks for its registry, and for nobody else.
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -70,18 +71,19 @@ class DockerConfig:
             ConfigError: The registry secret is not JSON of the expected shape.
         """
         reading = _Reading()
-        secret = reading.auths(_members(registry_secret.encode(), _SECRET), _SECRET) if registry_secret else {}
+        secret = reading.auths(reading.text(registry_secret, _SECRET), _SECRET)
         if reading.notes:
             raise ConfigError(reading.notes[0])
-        variable: dict[str, Entry] = {}
-        try:
-            variable = reading.auths(_members(auth_config.encode("utf-8", "replace"), _VARIABLE), _VARIABLE)
-        except ConfigError as error:
-            reading.notes.append(f"{error} It is not used.")
         # As in docker: what makes no sense there, the file may say better.
-        variable = {key: entry for key, entry in variable.items() if isinstance(entry, Credentials)}
+        variable = {
+            key: entry
+            for key, entry in reading.auths(reading.text(auth_config, _VARIABLE), _VARIABLE).items()
+            if isinstance(entry, Credentials)
+        }
+        if path is not None and path.name != "config.json" and os.path.isdir(path):
+            path /= "config.json"
         content = reading.file(path)
-        where = str(path)
+        where = f"the Docker config {path}"
         auths, helpers = reading.auths(content, where), reading.helpers(content, where)
         store = reading.store(content, where)
         usual = "" if auths or helpers or store else _usual_store()
@@ -179,13 +181,6 @@ def _usual_store() -> str:
     return name if shutil.which(f"docker-credential-{name}", path=path) else ""
 
 
-def _members(data: bytes, where: str) -> Members:
-    try:
-        return read_object(data)
-    except ValueError as error:
-        raise ConfigError(f"{_capital(where)} {error}.") from None
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:] if text.startswith("the ") else text
 
@@ -205,14 +200,20 @@ class _Reading:
         if path is None:
             return Members([])
         try:
-            if path.name != "config.json" and path.is_dir():
-                path /= "config.json"
             return read_object(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return Members([])
         except (OSError, ValueError) as error:
             why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
             self.notes.append(f"The Docker config {path} {why}: registries are asked without its credentials.")
+            return Members([])
+
+    def text(self, text: str, where: str) -> Members:
+        """What a text holds."""
+        try:
+            return read_object(text.encode("utf-8", "replace"))
+        except ValueError as error:
+            self.notes.append(f"{_capital(where)} {error}; it is not used.")
             return Members([])
 
     def auths(self, content: Members, where: str) -> dict[str, Entry]:
