@@ -122,7 +122,7 @@ class _Search:
         return self._look("the `endpoint` setting", f"`{address}`", nodes)
 
     def _builder(self) -> tuple[Node, ...]:
-        name = self._options.builder
+        name = (self._options.builder or "").strip()
         if not name:
             return ()
         place = "the builder in the settings"

@@ -109,6 +109,8 @@ class DockerEndpoints:
             )
         tls = tls_of(self._options) or tls
         rest = rest.rstrip("/")
+        if not rest or rest.startswith(":"):
+            rest = f"localhost{rest}"
         if not rest.rpartition(":")[2].isdigit() or rest.endswith("]"):
             # Docker's registered ports: docker/cli `opts/hosts.go`.
             rest = f"{rest}:{2376 if tls else 2375}"

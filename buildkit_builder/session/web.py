@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
-import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -66,20 +66,23 @@ class Trust:
         # The system's own, as its browsers have them; Python's store is empty on some.
         context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # The variables are OpenSSL's: where that is not what checks certificates, they count all the same.
-        for bundle in (environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR"), self.ca_bundle):
-            if bundle and (bundle is self.ca_bundle or os.path.exists(bundle)):
-                _add(context, Path(bundle))
+        for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+            with contextlib.suppress(OSError):  # as OpenSSL has it
+                _add(context, Path(environ.get(name) or "/nonexistent"))
+        if self.ca_bundle is not None:
+            try:
+                _add(context, self.ca_bundle)
+            except OSError as error:  # `ssl.SSLError` is one
+                why = error.strerror or error
+                raise RegistryError(f"The certificates in {self.ca_bundle} cannot be read: {why}.") from error
         return context
 
 
 def _add(context: ssl.SSLContext, bundle: Path) -> None:
-    try:
-        if bundle.is_dir():
-            context.load_verify_locations(capath=str(bundle))
-        else:
-            context.load_verify_locations(cafile=str(bundle))
-    except OSError as error:  # `ssl.SSLError` is one
-        raise RegistryError(f"The certificates in {bundle} cannot be read: {error.strerror or error}.") from error
+    if bundle.is_dir():
+        context.load_verify_locations(capath=str(bundle))
+    else:
+        context.load_verify_locations(cafile=str(bundle))
 
 
 def fetch(request: Request, trust: Trust) -> bytes:

@@ -333,10 +333,16 @@ def test_docker_tls_without_verification(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "address"),
-    [("tcp://far", "tcp://far:2375"), ("far:99", "tcp://far:99"), ("tcp://[::1]", "tcp://[::1]:2375")],
+    [
+        ("tcp://far", "tcp://far:2375"),
+        ("far:99", "tcp://far:99"),
+        ("tcp://[::1]", "tcp://[::1]:2375"),
+        ("tcp://:2375", "tcp://localhost:2375"),
+        ("tcp://", "tcp://localhost:2375"),
+    ],
 )
 def test_docker_host_defaults(tmp_path: Path, host: str, address: str) -> None:
-    """DOCKER_HOST may leave out the scheme and the port."""
+    """DOCKER_HOST may leave out the scheme, the host and the port."""
     assert address == found(tmp_path, DOCKER_HOST=host).address
 
 

@@ -243,6 +243,24 @@ async def test_a_config_that_is_not_needed_ends_no_build(
     assert result.uri is not None
 
 
+async def test_a_config_that_makes_no_sense_is_told(
+    private: Private,
+    base: Image,
+    engine_registry: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As docker warns of it: the registries are asked without credentials, and the build says why."""
+    monkeypatch.setenv("FLYTE_BUILDKIT_PROGRESS", "plain")
+    (private.folder / "config.json").write_text("{hunter2")
+
+    await BuildKitImageBuilder().build_image(base.clone(registry=engine_registry, extendable=True))
+
+    said = capfd.readouterr().err
+    assert f"The Docker config {private.folder}/config.json is not JSON (line 1)" in said
+    assert "hunter2" not in said
+
+
 async def test_the_broken_entry_is_named(private: Private, name: str) -> None:
     """An entry that makes no sense ends a build that needs it, and is named with its file."""
     private.config(auths={private.registry.address: {"auth": "hunter2"}})

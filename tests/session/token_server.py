@@ -96,12 +96,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing is printed."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing is printed of clients that do not trust this."""
+
+
 @contextlib.contextmanager
 def token_server(tls: ssl.SSLContext | None = None) -> Iterator[TokenServer]:
     """Runs a token server, with TLS where a context for it is given."""
     state = TokenServer()
     handler = type("Handler", (_Handler,), {"state": state})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         state.port = server.server_port
