@@ -95,10 +95,10 @@ def private_folder() -> str:
 
 def probe(path: str) -> str:
     """Knock at a unix socket; see `Probe`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock, plain(path) as short:
         knock.setblocking(False)
         try:
-            knock.connect(path)
+            knock.connect(short)
         except BlockingIOError:
             return ""  # somebody listens, and is busy
         except (FileNotFoundError, NotADirectoryError):

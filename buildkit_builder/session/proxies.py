@@ -41,7 +41,7 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """
     parts = urlsplit(url)
     name = f"{parts.scheme}_proxy"
-    given = environ.get(name.upper()) or environ.get(name) or ""
+    given = (environ.get(name.upper()) or environ.get(name) or "").strip()
     if not given or parts.scheme not in _PORTS:
         return None
     if parts.scheme == "http" and environ.get("REQUEST_METHOD"):

@@ -105,6 +105,7 @@ def test_what_urllib_would_have_sent_to_the_proxy(excluded: str, host: str, sche
         ("HTTP://[::1]:3128", Proxy(scheme="http", host="[::1]:3128")),
         ("http://me:p%40ss@cache:1", Proxy(scheme="http", host="cache:1", user="me:p@ss")),
         ("me:word@cache:1", Proxy(scheme="http", host="cache:1", user="me:word")),
+        (" http://cache:1 \n", Proxy(scheme="http", host="cache:1")),
         ("http://me@cache:1", Proxy(scheme="http", host="cache:1", user="me:")),
     ],
 )
