@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from buildkit_builder.errors import ImageError
+from buildkit_builder.llb.arguments import check, checked
 from buildkit_builder.wire import ops_pb2
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
@@ -41,7 +42,13 @@ class Platform:
     os_version: str = ""
     os_features: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check(self)
+        if "/" in self.architecture:
+            raise ValueError(f"`{self.architecture}` is a whole platform. Write `llb.Platform.parse(…)`.")
+
     @classmethod
+    @checked
     def parse(cls, text: str) -> Platform:
         """Read `os/architecture[/variant]`, or an architecture alone, which means Linux.
 
