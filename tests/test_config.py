@@ -206,7 +206,7 @@ def test_switched_off_nothing_else_is_read() -> None:
         ({"uv_image": "  "}, "`image.buildkit.uv_image` is '  ' (text), but must be text."),
         ({"tls": "x"}, "`image.buildkit.tls` is 'x' (text), but must be a map."),
         ({"platforms": "linux/amd64"}, "`image.buildkit.platforms` is 'linux/amd64' (text), but must be a list of "),
-        ({"platforms": ["amd64"]}, "such as linux/amd64 or linux/arm64/v8; 'amd64' (text) is not one."),
+        ({"platforms": ["amd64/"]}, "such as linux/amd64 or linux/arm64/v8; 'amd64/' (text) is not one."),
         ({"insecure_registries": ["http://x"]}, "without a scheme; 'http://x' (text) is not one."),
         ({"registry_mirrors": ["x"]}, "`image.buildkit.registry_mirrors` is a list, but must be a map from "),
         ({"registry_mirrors": {"docker.io": "https://x"}}, "without a scheme; 'https://x' (text) is neither."),

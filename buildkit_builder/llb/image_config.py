@@ -82,10 +82,10 @@ class ImageConfig:
             for key, value in self._decoded().items()
             if key not in _OF_THE_BASE_ALONE and not key.startswith(_BUILDKIT_PREFIX)
         }
-        if self.platform is None or self.platform.normalized() != platform.normalized():
+        if self.platform != platform:
             for key in ("os", "architecture", "variant", "os.version", "os.features"):
                 document.pop(key, None)
-            document |= _platform_fields(platform.normalized())
+            document |= _platform_fields(platform)
         document["rootfs"] = {"type": "layers", "diff_ids": []}
         return _write(document).encode()
 

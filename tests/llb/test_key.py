@@ -37,7 +37,8 @@ class Silent(Operation):
 class Named(Protocol):
     """What a value can be like."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
 
 class Sizes(TypedDict):
