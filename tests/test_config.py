@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import config
@@ -445,7 +445,6 @@ def test_any_variables_are_taken_or_refused(environ: dict[str, str]) -> None:
     assert message is None or message.endswith((".", "?"))
 
 
-@settings(max_examples=200)
 @given(content=st.one_of(st.binary(), st.text(alphabet="image: buildkt\n-[]{}&*!%@\"'<>|=0129.~?#,\t").map(str.encode)))
 def test_any_file_is_taken_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever the file holds, the outcome is settings or a `ConfigError`."""

@@ -368,12 +368,12 @@ async def test_platforms_spelled_otherwise(dockerfile: Dockerfile, user: Path) -
 
 
 @pytest.mark.parametrize(
-    ("asked", "setting", "built"),
+    ("asked", "setting"),
     [
-        (("linux/arm64",), "linux/arm64/v8", "linux/arm64"),
-        (("linux/arm64",), "ARM64", "linux/arm64"),
-        (("linux/amd64", "linux/arm64"), "linux/aarch64", "linux/arm64"),
-        (("linux/aarch64",), "arm64", "linux/arm64"),
+        (("linux/arm64",), "linux/arm64/v8"),
+        (("linux/arm64",), "ARM64"),
+        (("linux/amd64", "linux/arm64"), "linux/aarch64"),
+        (("linux/aarch64",), "arm64"),
     ],
 )
 async def test_the_setting_may_spell_a_platform_otherwise(
@@ -382,11 +382,10 @@ async def test_the_setting_may_spell_a_platform_otherwise(
     monkeypatch: pytest.MonkeyPatch,
     asked: tuple[str, ...],
     setting: str,
-    built: str,
 ) -> None:
     """What the setting leaves to build is found, and nothing else is built."""
     monkeypatch.setenv("FLYTE_BUILDKIT_PLATFORMS", setting)
     pulled = await build(dockerfile.image("FROM scratch\nCOPY a /a\n", {"a": "content"}, platform=asked))
 
     assert b"content" == pulled.tree()["a"].content
-    assert built == f"{pulled.config['os']}/{pulled.config['architecture']}"
+    assert "arm64" == pulled.config["architecture"]

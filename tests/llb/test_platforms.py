@@ -10,13 +10,11 @@ from hypothesis import strategies as st
 from buildkit_builder.errors import ImageError
 from buildkit_builder.llb import Platform
 from buildkit_builder.wire import ops_pb2
-from tests.llb.graphs import unhurried
 
 WORDS = st.from_regex(r"[a-z0-9_.]{1,6}", fullmatch=True)
 OPTIONS = st.from_regex(r"[a-z0-9_.]{1,6}", fullmatch=True)
 
 
-@unhurried
 @given(
     st.builds(
         Platform,
@@ -32,7 +30,6 @@ def test_the_text_of_a_platform_can_be_read(platform: Platform) -> None:
     assert platform == Platform.parse(str(platform))
 
 
-@unhurried
 @given(st.builds(Platform, os=WORDS, architecture=WORDS, variant=WORDS))
 def test_normal_form_is_stable(platform: Platform) -> None:
     """A platform in normal form is in normal form."""
