@@ -155,7 +155,7 @@ def test_modules_keep_their_size() -> None:
 
 def test_no_property_has_a_deadline() -> None:
     """How long an example takes says nothing of the code, least of all on a busy machine."""
-    assert settings.default.deadline is None  # type: ignore[attr-defined]
+    assert settings().deadline is None
 
 
 @pytest.fixture(scope="module")
