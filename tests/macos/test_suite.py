@@ -29,7 +29,7 @@ FILES = {
                 "test_layout.py", "test_server.py"],
     "solve": ["test_delivery.py", "test_memory.py", "test_files.py", "test_cache_export.py"],
     "image_build": ["test_local_files.py"],
-    ".": ["test_activation.py", "test_errors.py", "test_config.py"],
+    ".": ["test_activation.py", "test_errors.py"],
 }  # fmt: skip
 # It counts what is in `/dev/fd`, which macOS has of itself and Linux has from `/proc`.
 LEFT_OUT = "tests/client/test_relay.py::test_close_leaves_nothing"
