@@ -97,7 +97,7 @@ def test_a_node_without_a_name_goes_by_its_address(address: str, title: str) -> 
         ([{"address": "a", "plattforms": []}], "the unknown key `plattforms`: did you mean `platforms`?."),
         ([{"address": "a", "zzz": []}], "the unknown key `zzz`: known are address, name, platforms, tls."),
         ([{"address": "a", "platforms": "linux/arm64"}], "`platforms` of its node 1 is 'linux/arm64' (text), but must"),
-        ([{"address": "a", "platforms": ["arm"]}], "'arm' (text) is not one."),
+        ([{"address": "a", "platforms": ["arm/"]}], "'arm/' (text) is not one."),
         ([{"address": "a", "tls": "x"}], "`tls` of its node 1 is 'x' (text), but must be a map."),
         (
             [{"address": "a", "tls": {"crt": "x"}}],

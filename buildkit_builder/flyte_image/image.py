@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from buildkit_builder.flyte_image.files import local_file
 from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
+from buildkit_builder.llb import Platform
 from buildkit_builder.session.patterns import Matcher, parse_dockerignore
 from buildkit_builder.spec import (
     CopyLayer,
@@ -28,7 +29,17 @@ from buildkit_builder.spec import (
     UvProjectLayer,
 )
 
-__all__ = ["KNOWN_FLYTE", "default_uv_image", "enters", "keeps", "needs_building", "read"]
+__all__ = ["KNOWN_FLYTE", "chosen", "default_uv_image", "enters", "keeps", "needs_building", "read"]
+
+
+def chosen(platforms: Iterable[str], only: Iterable[str]) -> tuple[str, ...]:
+    """Those of an image's platforms that the setting leaves to build, each once, as daemons spell them.
+
+    Raises:
+        ImageError: One of them is no platform.
+    """
+    left = Platform.parse_each(only)
+    return tuple(str(platform) for platform in Platform.parse_each(platforms) if not left or platform in left)
 
 
 def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...] = ()) -> ImageSpec | DockerfileSpec:
@@ -44,7 +55,7 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
         MissingSourceError: A file or folder named by a layer is not there.
         ImageError: Anything else that is wrong with the image.
     """
-    wanted = tuple(platform for platform in image.platform if not platforms or platform in platforms)
+    wanted = chosen(image.platform, platforms)
     if not wanted:
         raise ImageError(
             f"The image is for {', '.join(image.platform)}, and `image.buildkit.platforms` leaves only "

@@ -55,7 +55,7 @@ async def look_up(
     environ = config.environment()
     probe = PlatformProbe(
         reference=reference,
-        platforms=tuple(llb.Platform.parse(name) for name in platforms),
+        platforms=llb.Platform.parse_each(platforms),
         identity=await asyncio.to_thread(identity_of, spec) if spec is not None else None,
     )
     docker_config = credentials(spec, settings, environ)

@@ -77,7 +77,7 @@ class Order:
             BuildKitError: A secret has no value, or a file that is needed cannot be read.
         """
         secrets = all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
-        platforms = tuple(llb.Platform.parse(name) for name in spec.platforms)
+        platforms = llb.Platform.parse_each(spec.platforms)
         caches = Caches.of(spec.reference, platforms, settings, environ)
         hidden = [value for name, value in secrets.items() if name != CA_SECRET]
         return cls(

@@ -341,3 +341,51 @@ async def test_required_secret(dockerfile: Dockerfile) -> None:
 def contents(image: PulledImage) -> dict[str, bytes]:
     """The files below `data`."""
     return {path: entry.content for path, entry in image.tree("data").items() if entry.kind == "file"}
+
+
+@pytest.mark.parametrize("spelled", ["linux/arm64/v8", "linux/aarch64", "Linux/ARM64"])
+async def test_a_platform_spelled_otherwise(dockerfile: Dockerfile, build: Build, spelled: str) -> None:
+    """However it is spelled, the image is for it, and has its files."""
+    pulled = await build(dockerfile.image("FROM scratch\nCOPY a /a\n", {"a": "content"}, platform=(spelled,)))
+
+    assert b"content" == pulled.tree()["a"].content
+    assert ("linux", "arm64", None) == tuple(map(pulled.config.get, ("os", "architecture", "variant")))
+
+
+async def test_platforms_spelled_otherwise(dockerfile: Dockerfile, user: Path) -> None:
+    """Two spellings of a platform are one; an architecture alone is Linux's, and 32-bit ARM is version 7."""
+    names = ("linux/x86_64", "amd64", "linux/arm64/v8", "linux/arm")
+    image = dockerfile.image("FROM scratch\nARG TARGETPLATFORM\nCOPY a /a\n", {"a": "content"}, platform=names)
+
+    await BuildKitImageBuilder().build_image(image)
+
+    found = [entry["platform"] for entry in manifest(str(image.uri))[0]["manifests"]]
+    assert [("amd64", None), ("arm64", None), ("arm", "v7")] == [
+        (entry["architecture"], entry.get("variant")) for entry in found
+    ]
+    for platform in ("linux/amd64", "linux/arm64"):
+        assert b"content" == pull(str(image.uri), platform=platform).tree()["a"].content
+
+
+@pytest.mark.parametrize(
+    ("asked", "setting"),
+    [
+        (("linux/arm64",), "linux/arm64/v8"),
+        (("linux/arm64",), "ARM64"),
+        (("linux/amd64", "linux/arm64"), "linux/aarch64"),
+        (("linux/aarch64",), "arm64"),
+    ],
+)
+async def test_the_setting_may_spell_a_platform_otherwise(
+    dockerfile: Dockerfile,
+    build: Build,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    setting: str,
+) -> None:
+    """What the setting leaves to build is found, and nothing else is built."""
+    monkeypatch.setenv("FLYTE_BUILDKIT_PLATFORMS", setting)
+    pulled = await build(dockerfile.image("FROM scratch\nCOPY a /a\n", {"a": "content"}, platform=asked))
+
+    assert b"content" == pulled.tree()["a"].content
+    assert "arm64" == pulled.config["architecture"]

@@ -46,7 +46,7 @@ def in_order(listed: list[str]) -> list[str]:
     return sorted(listed, key=lambda path: [part.encode() for part in path.split("/")])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(names, min_size=1, max_size=3).map("/".join), max_size=12))
 def test_lists_what_is_there(files: list[str]) -> None:
     """Every file and folder is listed once, in byte order of names, with its size and time."""
@@ -73,7 +73,6 @@ def test_lists_what_is_there(files: list[str]) -> None:
             assert (expected, status.st_mtime_ns) == (entry.size, entry.mtime)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(simple, min_size=1, max_size=4).map("/".join), max_size=12),
     st.lists(globs, max_size=4),
