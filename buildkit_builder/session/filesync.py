@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from buildkit_builder.session.follow import follow_links
 from buildkit_builder.session.patterns import PatternError
 from buildkit_builder.session.pieces import Pieces
 from buildkit_builder.session.server import Call, RpcError, Server
+from buildkit_builder.session.times import ToldTimes
 from buildkit_builder.session.walk import (
     MODE_DEVICE,
     MODE_TYPE,
@@ -34,6 +36,7 @@ from buildkit_builder.session.walk import (
     shown,
     walk,
     walk_files,
+    xattrs_of,
 )
 from buildkit_builder.wire import services
 from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
@@ -217,19 +220,35 @@ class _Sender:
         await self._call.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
 
     async def _list(self) -> None:
-        while packets := await self._call.in_thread(self._next_stats):
-            await self._call.write(*packets)
+        batches = self._batches()
+        while (packets := await self._call.in_thread(next, batches, None)) is not None:
+            if packets:
+                await self._call.write(*packets)
         await self._call.write(_END_OF_LISTING)
 
-    def _next_stats(self) -> list[bytes]:
+    def _batches(self) -> Iterator[list[bytes]]:
+        """Lists and makes packets, in steps that are short; one that makes none lists what has to wait."""
+        times = ToldTimes(time.time_ns())
+        waiting: list[Entry] = []
+        while entries := list(islice(self._entries, _LISTING_BATCH)):
+            if waiting or not times.are_known(entries):
+                waiting += entries
+                yield []
+            else:
+                yield self._stats(entries, times)
+        times.note(waiting)
+        for start in range(0, len(waiting), _LISTING_BATCH):
+            yield self._stats(waiting[start : start + _LISTING_BATCH], times)
+
+    def _stats(self, entries: list[Entry], times: ToldTimes) -> list[bytes]:
         packets: list[bytes] = []
-        for entry in islice(self._entries, _LISTING_BATCH):
+        for entry in entries:
             if entry.has_content:
                 self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime)
             elif not entry.mode & MODE_TYPE and not entry.link:
                 self._contents[self._listed] = None
             self._listed += 1
-            packets.append(Packet(stat=_stat(entry)).SerializeToString())
+            packets.append(Packet(stat=_stat(entry, times.of(entry))).SerializeToString())
         return packets
 
     async def _receive(self) -> None:
@@ -265,12 +284,13 @@ def _data(requests: list[tuple[int, _Content | None]]) -> Generator[bytes, None,
         yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
 
 
-def _stat(entry: Entry) -> Stat:
-    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=entry.mtime, linkname=entry.link)
+def _stat(entry: Entry, mtime: int) -> Stat:
+    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=mtime, linkname=entry.link)
     if entry.mode & MODE_DEVICE:
         stat.devmajor, stat.devminor = os.major(entry.device), os.minor(entry.device)
-    if entry.xattrs:
-        stat.xattrs.update(entry.xattrs)
+    xattrs = xattrs_of(entry)
+    if xattrs:
+        stat.xattrs.update(xattrs)
     return stat
 
 

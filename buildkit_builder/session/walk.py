@@ -56,8 +56,9 @@ class Entry(NamedTuple):
         mtime: Nanoseconds since 1970.
         link: The text of a symlink, or the path of the entry that a hard link is the same file as.
         device: `st_rdev` of a device, else 0.
-        xattrs: Extended attributes but Apple's.
         has_content: Whether there are bytes to read: false for sockets, which look like empty files.
+        inode: The number of what is read.
+        changed: When the inode of what is read was last changed, in nanoseconds since 1970.
     """
 
     path: str
@@ -67,8 +68,9 @@ class Entry(NamedTuple):
     mtime: int
     link: str = ""
     device: int = 0
-    xattrs: Mapping[str, bytes] = _NO_XATTRS
     has_content: bool = False
+    inode: int = 0
+    changed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +208,6 @@ class _Walker:
         self._filtered = bool(self._own or self._include or self._exclude or selection.keep)
         self._copies = selection.symlinks == "copy-files"
         self._first_paths: dict[tuple[int, int], str] = {}
-        self._xattrs = _xattrs if hasattr(os, "listxattr") else _no_xattrs
 
     def run(self, children: Iterator[_Child]) -> Iterator[Entry]:
         stack = [_Folder("", children, _Applied())]
@@ -299,21 +300,21 @@ class _Walker:
         mode = _go_mode(status.st_mode)
         if kind == stat.S_IFDIR and self._selection.folder_mode is not None:
             mode = MODE_DIR | self._selection.folder_mode
-        xattrs = self._xattrs(source)
         if kind == stat.S_IFREG:
             if status.st_nlink > 1 and self._selection.hard_links:
                 first = self._first_paths.setdefault((status.st_dev, status.st_ino), path)
                 if first != path:
-                    return Entry(path, source, mode, 0, status.st_mtime_ns, first, 0, xattrs)
-            return Entry(path, source, mode, status.st_size, status.st_mtime_ns, "", 0, xattrs, True)
+                    return Entry(path, source, mode, 0, status.st_mtime_ns, first)
+            size, mtime, changed = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            return Entry(path, source, mode, size, mtime, "", 0, True, status.st_ino, changed)
         if kind == stat.S_IFLNK:
             try:
                 link = _utf8(os.readlink(source), source)
             except FileNotFoundError:
                 return None
-            return Entry(path, source, mode, status.st_size, status.st_mtime_ns, link, 0, xattrs)
+            return Entry(path, source, mode, status.st_size, status.st_mtime_ns, link)
         device = status.st_rdev if kind in (stat.S_IFBLK, stat.S_IFCHR) else 0
-        return Entry(path, source, mode, 0, status.st_mtime_ns, "", device, xattrs)
+        return Entry(path, source, mode, 0, status.st_mtime_ns, "", device)
 
 
 def _go_mode(mode: int) -> int:
@@ -341,9 +342,12 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _xattrs(source: str) -> Mapping[str, bytes]:
+def xattrs_of(entry: Entry) -> Mapping[str, bytes]:
+    """Reads the extended attributes of what is listed, but for Apple's."""
+    if not entry.source or not hasattr(os, "listxattr"):
+        return _NO_XATTRS
     try:
-        names = os.listxattr(source, follow_symlinks=False)
+        names = os.listxattr(entry.source, follow_symlinks=False)
     except OSError:
         return _NO_XATTRS  # the file system has none, or the file is gone, which is noticed elsewhere
     if not names:
@@ -352,9 +356,5 @@ def _xattrs(source: str) -> Mapping[str, bytes]:
     for name in names:
         if not name.startswith("com.apple."):
             with contextlib.suppress(OSError):  # what may be listed may not always be read
-                values[name] = os.getxattr(source, name, follow_symlinks=False)
+                values[name] = os.getxattr(entry.source, name, follow_symlinks=False)
     return values
-
-
-def _no_xattrs(source: str) -> Mapping[str, bytes]:
-    return _NO_XATTRS
