@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +27,8 @@ from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
+
+_MADE_UP = 1 << 40  # the bit that marks addresses of groups, which no card has
 
 Spec = ImageSpec | DockerfileSpec
 
@@ -188,7 +192,10 @@ def _directory(source: LocalSource) -> LocalDirectory:
 
 def _shared_key(root: Path) -> str:
     """Under what the daemon keeps its copy of a folder: this machine's folder, whoever builds from it."""
-    return hashlib.sha256(f"{uuid.getnode():x}:{root}".encode()).hexdigest()
+    node = uuid.getnode()
+    # Where no network card has an address, Python makes one up, another one in every process.
+    machine = socket.gethostname() if node & _MADE_UP else f"{node:x}"
+    return hashlib.sha256(machine.encode() + b":" + os.fsencode(root)).hexdigest()
 
 
 def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingProxyType({})) -> Environment:

@@ -48,6 +48,7 @@ _REQUEST_BATCH = 64  # files that one reader takes on at once
 _READERS = 3
 _PATTERNS_LIMIT = 10_000
 _PATTERN_LIMIT = 4096  # characters, as a path has at most
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # as Go reads it
 _END_OF_LISTING = b""  # a STAT packet without a stat is a message of no bytes
 
 
@@ -153,7 +154,7 @@ class FileSync:
         return (services.FILESYNC_DIFF_COPY,)
 
     async def _diff_copy(self, call: Call) -> None:
-        name = next(iter(call.metadata.get("dir-name", ())), "")
+        name = next(iter(_option(call, "dir-name")), "")
         directory = self._directories.get(name)
         if directory is None:
             raise RpcError(StatusCode.NOT_FOUND, f"There is no local directory {name!r} in this build.")
@@ -175,10 +176,16 @@ class FileSync:
             raise
 
 
-def _patterns(call: Call, key: str) -> list[str]:
+def _option(call: Call, key: str) -> list[str]:
+    """The values of what the daemon asks for; those that are not all ASCII are escaped, and marked as such."""
     values = list(call.metadata.get(key, ()))
-    if f"{key}-encoded" in call.metadata:
-        values = [unquote_plus(value) for value in values]
+    if next(iter(call.metadata.get(f"{key}-encoded", ())), "") in _TRUE:
+        return [unquote_plus(value) for value in values]
+    return values
+
+
+def _patterns(call: Call, key: str) -> list[str]:
+    values = _option(call, key)
     # Each is tried on every file, so that more of them would keep this machine busy for as long as the daemon likes.
     if len(values) > _PATTERNS_LIMIT or any(len(value) > _PATTERN_LIMIT or "\0" in value for value in values):
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"The {key} are too many, or not what a path can be.")

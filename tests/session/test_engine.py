@@ -364,6 +364,18 @@ async def test_names_that_are_not_utf8_stop_the_build(control: Control, tmp_path
     assert isinstance(session.failure, SourceNameError)
 
 
+@pytest.mark.parametrize("name", ["Übung", "日本 語", "a+b %41 ü", "a+b%41", "e\u0301", "🐳"])
+async def test_names_of_every_alphabet(control: Control, tmp_path: Path, name: str) -> None:
+    """A local source may have any name, and its patterns too."""
+    write_tree(tmp_path / "src", {f"{name}/{name}.txt": b"content", "other": b""})
+    state = llb.local(name, shared_key=secrets.token_hex(8), include=[name], exclude=[f"*/{name}.md"])
+    out = tmp_path / "out"
+    session = Session([FileSync([LocalDirectory(name, tmp_path / "src")]), FileReceiver({0: Directory(out)})])
+    await solve(control, session, state, "local")
+
+    assert {name, f"{name}/{name}.txt"} == set(contents(out))
+
+
 async def test_undeclared_directories_are_refused(control: Control) -> None:
     """A graph cannot read what the session does not offer."""
     with pytest.raises(grpc.aio.AioRpcError, match="no local directory 'src'"):

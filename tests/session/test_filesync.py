@@ -125,6 +125,24 @@ async def test_encoded_patterns(tmp_path: Path) -> None:
     assert ["c+d"] == plain.paths
 
 
+@pytest.mark.parametrize(
+    ("sent", "marks", "name"),
+    [
+        ("%C3%9Cbung-1", [("dir-name-encoded", "1")], "Übung-1"),
+        ("a+b%2Bc%25", [("dir-name-encoded", "true")], "a b+c%"),
+        ("a+b%2Bc", [], "a+b%2Bc"),
+        ("a+b%2Bc", [("dir-name-encoded", "0"), ("include-patterns-encoded", "1")], "a+b%2Bc"),
+    ],
+)
+async def test_encoded_names(tmp_path: Path, sent: str, marks: list[tuple[str, str]], name: str) -> None:
+    """The name of a folder comes escaped where it is not ASCII, and is taken as it is where it is not marked."""
+    write_tree(tmp_path, {"file": b"content"})
+    async with attach(Session([FileSync([LocalDirectory(name, tmp_path)])])) as daemon:
+        tree = await daemon.pull(sent, metadata=marks)
+
+    assert {"file": b"content"} == tree.contents
+
+
 async def test_follow_paths(tmp_path: Path) -> None:
     """A followed path brings the links on its way; one that leads to the root brings all."""
     write_tree(tmp_path, {"real/file": b"", "real/other": b"", "else": b""})
