@@ -137,7 +137,7 @@ def _ignore_patterns(image: Image) -> tuple[str, ...]:
     from flyte._initialize import _get_init_config
 
     config = _get_init_config()
-    files = _dockerignores(image) or ([Path(config.root_dir) / ".dockerignore"] if config and config.root_dir else [])
+    files = _dockerignores(image) or ([Path(config.root_dir) / ".dockerignore"] if config is not None else [])
     if not files or not files[-1].is_file():
         return ()
     with _reading(files[-1]):

@@ -20,7 +20,7 @@ from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.patterns import Matcher, parse_dockerignore
+from buildkit_builder.session.patterns import Matcher, read_dockerignore
 from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
@@ -39,7 +39,7 @@ def identity_of(spec: Spec) -> Identity:
         folder = spec.dockerfile.parent
         own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
         ignore = next((file for file in (own, folder / ".dockerignore") if file.is_file()), None)
-        patterns = parse_dockerignore(ignore.read_text(encoding="utf-8")) if ignore is not None else ()
+        patterns = read_dockerignore(ignore) if ignore is not None else ()
         return Identity.of(spec, contents.digest_of([LocalDirectory("context", folder)], tuple(patterns)))
     projects = [layer for layer in spec.layers if isinstance(layer, UvProjectLayer)]
     needed = [files for layer in projects for _, files in layer.editables]

@@ -56,12 +56,18 @@ class ToldTimes:
         return (time + (1 << 63)) % (1 << 64) - (1 << 63)
 
     def _is_as_written(self, entry: Entry) -> bool:
-        return entry.changed == entry.mtime and entry.changed % _SECOND != 0 and entry.changed + _TICK < self._begun
+        written = entry.changed == entry.mtime and entry.changed % _SECOND != 0
+        return written and is_settled(entry, self._begun)
 
     def _mark(self, entry: Entry) -> int:
-        tick = _TICK if entry.changed % _SECOND else _TICK_OF_WHOLE_SECONDS
-        if entry.changed + tick >= self._begun:
+        if not is_settled(entry, self._begun):
             # Whatever is written next might look the same: no later listing is to agree with this one.
             return secrets.randbits(64)
         said = f"{entry.inode} {entry.changed} {entry.path}".encode()
         return int.from_bytes(blake2b(said, digest_size=8).digest(), "big")
+
+
+def is_settled(entry: Entry, begun: int) -> bool:
+    """Whether any change of a file since the listing began leaves a trace in its times."""
+    tick = _TICK if entry.changed % _SECOND else _TICK_OF_WHOLE_SECONDS
+    return entry.changed + tick < begun

@@ -231,9 +231,9 @@ class _Walker:
             if not waits:
                 for above in stack:
                     if above.entry is not None:
-                        yield above.entry
+                        yield _carried(above.entry)
                         above.entry = None
-                yield entry
+                yield _carried(entry)
             if entered:
                 below = self.scan(entry.source, must_read=listed) if child.tree is None else _named(child.tree)
                 stack.append(_Folder(path, below, applied, entry if waits else None))
@@ -276,7 +276,7 @@ class _Walker:
     def _entry(self, path: str, child: _Child) -> Entry | None:
         """Returns the entry, or `None` for what has just vanished and for links that are not copied."""
         if child.tree is not None:
-            return Entry(_utf8(path, path), "", _FOLDER_MODE, 0, 0)
+            return Entry(path, "", _FOLDER_MODE, 0, 0)
         source = child.source
         try:
             if child.scanned is None:
@@ -293,7 +293,7 @@ class _Walker:
             if child.scanned is None:
                 raise SourceError(f"The file {shown(child.source)} cannot be read: {error.strerror}.") from error
             return None
-        return self._described(_utf8(path, source), source, status)
+        return self._described(path, source, status)
 
     def _described(self, path: str, source: str, status: os.stat_result) -> Entry | None:
         kind = stat.S_IFMT(status.st_mode)
@@ -309,7 +309,7 @@ class _Walker:
             return Entry(path, source, mode, size, mtime, "", 0, True, status.st_ino, changed)
         if kind == stat.S_IFLNK:
             try:
-                link = _utf8(os.readlink(source), source)
+                link = os.readlink(source)
             except FileNotFoundError:
                 return None
             return Entry(path, source, mode, status.st_size, status.st_mtime_ns, link)
@@ -326,15 +326,18 @@ def _go_mode(mode: int) -> int:
     return go_mode
 
 
-def _utf8(text: str, source: str) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise SourceNameError(
-                f"The name of {shown(source)} is not UTF-8, which BuildKit cannot carry. Rename it, or leave it out."
-            ) from None
-    return text
+def _carried(entry: Entry) -> Entry:
+    """Refuses what cannot be listed; folders with such names may be looked into for others."""
+    for text in (entry.path, entry.link):
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise SourceNameError(
+                    f"The name of {shown(entry.source or entry.path)} is not UTF-8, which BuildKit cannot carry. "
+                    "Rename it, or leave it out."
+                ) from None
+    return entry
 
 
 def shown(path: str) -> str:

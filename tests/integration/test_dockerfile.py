@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import posixpath
 import random
 import struct
@@ -219,6 +220,40 @@ async def test_dockerignore_of_another_system(
     (dockerfile.folder / ".dockerignore").write_bytes(ignore.encode(encoding))
 
     assert {"data/c": b"1"} == contents(await build(image))
+
+
+@pytest.mark.parametrize("line", ["COPY app /data/", "COPY *.txt /data/", "COPY app/a *.txt /data/"])
+async def test_what_no_line_copies_may_be_anything(dockerfile: Dockerfile, build: Build, line: str) -> None:
+    """Names that cannot be sent, dead links and pipes lie in a folder, and the image is made of what is copied."""
+    image = dockerfile.image(f"FROM scratch\n{line}\n", {"app/a": "1", "x.txt": "2"})
+    odd = dockerfile.folder / os.fsdecode(b"caf\xe9")
+    (odd / "deep").mkdir(parents=True)
+    (odd / os.fsdecode(b"\xff")).write_text("x")
+    (dockerfile.folder / "dead").symlink_to(os.fsdecode(b"/gone/\xff"))
+    os.mkfifo(dockerfile.folder / "pipe")
+
+    found = contents(await build(image))
+    expected = {"COPY app /data/": {"data/a"}, "COPY *.txt /data/": {"data/x.txt"}}
+    assert expected.get(line, {"data/a", "data/x.txt"}) == set(found)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ("caf\xe9*\n*.log\n".encode("latin-1"), {"data/a"}),
+        ("*.log\n".encode("utf-16"), {"data/a", "data/b.log"}),
+        (b"*.log\n\xff\xfe\n!\xff\n", {"data/a"}),
+    ],
+    ids=["Latin-1", "UTF-16", "neither"],
+)
+async def test_dockerignore_that_is_not_utf8(
+    dockerfile: Dockerfile, build: Build, ignore: bytes, left: set[str]
+) -> None:
+    """Lines that are not UTF-8 match nothing, as with Docker's clients, and the others what they say."""
+    image = dockerfile.image("FROM scratch\nCOPY . /data/\n", {"a": "1", "b.log": "2"})
+    (dockerfile.folder / ".dockerignore").write_bytes(ignore)
+
+    assert left == {path for path in contents(await build(image)) if path[5:] not in ("Dockerfile", ".dockerignore")}
 
 
 def random_ignore(chance: random.Random) -> bytes:

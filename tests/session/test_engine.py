@@ -248,6 +248,11 @@ def exchange_names(root: Path) -> None:
     (root / "x").rename(root / "twin")
 
 
+def link_elsewhere(root: Path) -> None:
+    (root / "link").unlink()
+    (root / "link").symlink_to("twin")
+
+
 def write_through_memory(root: Path) -> None:
     with (root / "file").open("r+b") as file, mmap.mmap(file.fileno(), 5) as mapped:
         mapped[:] = b"2.0.0"
@@ -267,7 +272,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "other permissions": lambda root: (root / "file").chmod(0o600),
     "other permissions of a folder": lambda root: (root / "folder").chmod(0o700),
     "an attribute": lambda root: os.setxattr(root / "file", "user.color", b"red"),
-    "a link that leads elsewhere": lambda root: ((root / "link").unlink(), (root / "link").symlink_to("othe")),
+    "a link that leads elsewhere": link_elsewhere,
 }
 
 
