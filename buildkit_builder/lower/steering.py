@@ -74,7 +74,8 @@ def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
         before=None if sees_all else branches.tree(branches.fork),
         after=branches.tree(branches.trunk),
         reads=Reads(
-            settings=_settings(draft), places=distinct([*_LINKER, *_places(draft)]),
+            settings=_settings(draft), is_project=step.wheels is not None and step.wheels.parts == "lock", cwd=draft.cwd,
+            places=distinct([*_LINKER, *_places(draft)]),
             programs=("uv", (draft.config.shell or DEFAULT_SHELL)[0]), home=home,
             mounts=distinct(target for target in targets if target.startswith("/")),
         ),
