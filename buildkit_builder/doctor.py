@@ -141,14 +141,12 @@ async def examine(connection: Connection, *, timeout: float = 30.0) -> Report:
 
 async def _ping(connection: Connection) -> Pong:
     """The daemon tells its features only to a build, so one is begun, and ended with no result."""
-    from buildkit_builder.client.control import Control
+    from buildkit_builder.client.control import Control, solve_request
     from buildkit_builder.client.gateway import Gateway
     from buildkit_builder.client.results import Ref, Result
-    from buildkit_builder.wire import control_pb2
 
     ref = uuid.uuid4().hex
-    request = control_pb2.SolveRequest(Ref=ref, Internal=True)
-    solve = asyncio.ensure_future(Control(connection.channel).solve(request))
+    solve = asyncio.ensure_future(Control(connection.channel).solve(solve_request(ref, internal=True)))
     try:
         gateway = Gateway(connection.channel, ref)
         pong = await gateway.ping(closed=solve)

@@ -128,6 +128,7 @@ def translate(
     describe: Callable[[str], VertexDescription | None],
     doing: str,
     image: str | None = None,
+    mirror: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
     logs: Iterable[str] = (),
 ) -> BuildKitError:
@@ -138,6 +139,7 @@ def translate(
         describe: What is known of a vertex, by its digest; `None` for a stranger.
         doing: What was being done, as in "while resolving the base image".
         image: The reference being resolved, where that is what was being done.
+        mirror: What was asked for in its place, where its registry has a mirror.
         redact: Takes the values of secrets out of a text; applied to everything that is kept.
         logs: Lines that came with what failed. A registry's status stands there and not in the error, if the
             registry had words of its own.
@@ -154,7 +156,7 @@ def translate(
     step = _failed_step(failure, describe, redact)
     if step is None and (status := advice.status_in(_readable("\n".join(logs), None, redact))):
         failure = replace(failure, message=f"{failure.message} ({status})")
-    context = _Context(failure=failure, step=step, doing=redact(doing), image=image)
+    context = _Context(failure=failure, step=step, doing=redact(doing), image=image, mirror=mirror)
     return _first_that_fits(context)
 
 
@@ -184,6 +186,7 @@ class _Context:
     step: VertexDescription | None
     doing: str
     image: str | None
+    mirror: str | None = None
     exit_code: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -265,11 +268,12 @@ def _registry(context: _Context) -> BuildKitError | None:
     """What a registry said, at whichever moment: its network first, since a failed login often is a failed network."""
     message = context.failure.message
     image = context.image or advice.image_in(message)
-    about = f" the image `{image}`" if image else ""
+    mirrored = f" (at its mirror: `{context.mirror}`)" if context.mirror else ""
+    about = f" the image `{image}`{mirrored}" if image else ""
     aside = context.aside(image)
     if advice.NO_PLATFORM.search(message):
         return BaseImageError(
-            f"There is no image{f' `{image}`' if image else ''} for the platform asked for{aside}: {message}"
+            f"There is no image{f' `{image}`' if image else ''}{mirrored} for the platform asked for{aside}: {message}"
             ". Build for a platform the image has, or choose another base image."
         )
     if advice.REGISTRY_FAILED.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
@@ -287,8 +291,8 @@ def _registry(context: _Context) -> BuildKitError | None:
     if advice.DENIED.search(message):
         return CredentialsError(
             f"A registry refused{about or ' a request'} for want of credentials that it accepts{aside}: {message}. Log "
-            f"in with `{_login(image)}` as someone who may use it, and check the name: many registries say this of a "
-            "repository that does not exist."
+            f"in with `{_login(context.mirror or image)}` as someone who may use it, and check the name: many "
+            "registries say this of a repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(
@@ -297,7 +301,10 @@ def _registry(context: _Context) -> BuildKitError | None:
             )
         )
     if advice.MISSING_IMAGE.search(message) and image:
-        return BaseImageError(f"There is no image `{image}`{aside}: {message}. Check its name and tag.")
+        there = ", and that the mirror has it: nothing else is asked" if context.mirror else ""
+        return BaseImageError(
+            f"There is no image `{image}`{mirrored}{aside}: {message}. Check its name and tag{there}."
+        )
     return None
 
 

@@ -17,8 +17,8 @@ from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import build_on_nodes, first_reached
-from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.spec import ImageSpec
 
@@ -69,7 +69,7 @@ async def look_up(
         request = BuildRequest(
             title=reference, frontend=probe, internal=True,
             attachables=(Auth(docker_config, registries=Registries(settings.credentials_for)),),
-            source_policy=mirrors(dict(settings.registry_mirrors)),
+            mirrors=Mirrors(settings.registry_mirrors),
             lookups=common.lookups(lookup_key(connection, spec, settings)),
         )  # fmt: skip
         quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)

@@ -16,7 +16,7 @@ from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import ConfigError
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
-from buildkit_builder.plan import LocalSource, Plan, plan
+from buildkit_builder.plan import DockerfileLines, LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
 from buildkit_builder.session.patterns import Matcher, parse_dockerignore
 from buildkit_builder.session.ssh import SshAgent
@@ -50,6 +50,11 @@ class ImageJob:
     plan: Plan
     # A source's name tells what its files are.
     shares_files: ClassVar[bool] = True
+
+    @property
+    def has_dockerfile_lines(self) -> bool:
+        """Whether the daemon's own Dockerfile frontend has a part in it."""
+        return any(isinstance(step, DockerfileLines) for step in self.plan.steps)
 
     @classmethod
     def of(cls, spec: ImageSpec, settings: Settings) -> ImageJob:
@@ -110,6 +115,7 @@ class DockerfileJob:
     spec: DockerfileSpec
     # A Dockerfile's frontend knows its folders only as `context` and `dockerfile`.
     shares_files: ClassVar[bool] = False
+    has_dockerfile_lines: ClassVar[bool] = True
 
     def directories(self) -> list[LocalDirectory]:
         """The local files that the daemon may ask for."""

@@ -35,8 +35,9 @@ from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.solve import BuildRequest, BuildResult, Exporter, Push
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.policy import mirrors
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.spec import ImageSpec, secrets_of
+from buildkit_builder.wire import sourcepolicy_pb2
 
 _DAY_SECONDS = 24 * 3600.0
 
@@ -99,6 +100,20 @@ class Order:
         return bool(self.secrets.keys() - {CA_SECRET})
 
     @property
+    def _mirrors(self) -> Mirrors:
+        return Mirrors(self.settings.registry_mirrors)
+
+    @property
+    def source_policy(self) -> sourcepolicy_pb2.Policy | None:
+        """Has the daemon follow the mirrors where it names images itself: in a Dockerfile, and to list packages.
+
+        Raises:
+            ConfigError: Mirrors lead to each other.
+        """
+        names_images = self.job.has_dockerfile_lines or self.settings.sbom is not None
+        return self._mirrors.policy() if names_images else None
+
+    @property
     def _recorded(self) -> Memory:
         """Builds that daemons have in their histories."""
         return Memory(config.state_home(self.environ) / "buildkit-builder" / "builds", forgets_after=_DAY_SECONDS)
@@ -108,7 +123,8 @@ class Order:
         """Whether an image that was pushed before need not be pushed again, if the daemon sees it under its tag."""
         settings = self.settings
         # What the daemon sees must be the registry's own answer.
-        mirrored = settings.registry_mirrors or llb.ImageReference.parse(self.spec.reference).domain == "docker.io"
+        name = llb.ImageReference.parse(self.spec.reference)
+        mirrored = self._mirrors.rewrite(str(name)) != str(name) or name.domain == "docker.io"
         # What is attested holds the time of the build, and so is always new.
         attested = settings.provenance is not None or settings.sbom is not None
         return not (mirrored or attested or self.caches.exports or settings.buildx.extra.no_cache)
@@ -192,7 +208,8 @@ class Order:
                 cache_imports=caches.imports,
                 cache_exports=caches.exports,
                 notes=caches.notes,
-                source_policy=mirrors(dict(settings.registry_mirrors)),
+                mirrors=self._mirrors,
+                source_policy=self.source_policy,
                 entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
                 internal=self.internal if internal is None else internal,
                 files=files,

@@ -13,7 +13,9 @@ from buildkit_builder.llb.role import Role
 from buildkit_builder.wire import ops_pb2
 
 CUSTOM_NAME = "llb.customname"
-_IMAGE = "docker-image://"
+IMAGE_SCHEME = "docker-image://"
+"""How the identifier of an image in a registry begins."""
+
 _SHELL = re.compile(r"(?:.*/)?(?:ba|da|a|z|k)?sh")
 _COMMAND_OPTION = re.compile(r"-[A-Za-z]*c")
 
@@ -58,7 +60,9 @@ class Definition:
         getattr(message, "def").extend(self.ops)
         for digest, entry in self.metadata:
             message.metadata[digest].MergeFromString(entry)
-        if self.source_map:
+        if self.ops:
+            # Go's client always has it, be it empty.
+            message.Source.SetInParent()
             message.Source.MergeFromString(self.source_map)
         return message
 
@@ -98,7 +102,7 @@ class Definition:
     def images(self) -> tuple[str, ...]:
         """The images that are taken from registries, by their full names."""
         sources = (op.source.identifier for op in map(ops_pb2.Op.FromString, self.ops))
-        return tuple(name.removeprefix(_IMAGE) for name in sources if name.startswith(_IMAGE))
+        return tuple(name.removeprefix(IMAGE_SCHEME) for name in sources if name.startswith(IMAGE_SCHEME))
 
     def op(self, digest: str) -> ops_pb2.Op:
         """The vertex with that digest, decoded.

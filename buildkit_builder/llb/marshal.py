@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from buildkit_builder.llb.arguments import checked
-from buildkit_builder.llb.definition import CUSTOM_NAME, Definition, digest_of, serialize
+from buildkit_builder.llb.definition import CUSTOM_NAME, IMAGE_SCHEME, Definition, digest_of, serialize
 from buildkit_builder.llb.operation import Inputs, Operation
 from buildkit_builder.llb.platforms import Platform
 from buildkit_builder.llb.role import ORDINARY, Role
@@ -15,7 +17,7 @@ _UNSEEN = ops_pb2.ProgressGroup(id="buildkit-builder/quiet", name="what serves o
 
 
 @checked
-def marshal(state: State, *, platform: Platform) -> Definition:
+def marshal(state: State, *, platform: Platform, rename: Callable[[str], str] = str) -> Definition:
     """Write down all that `state` is made from, each vertex once.
 
     The same graph gives the same bytes, and they are the bytes that Go's client writes, so that the digests which a
@@ -25,13 +27,14 @@ def marshal(state: State, *, platform: Platform) -> Definition:
     Args:
         state: The result that is wanted. Scratch gives an empty definition.
         platform: What images and commands are for that name no platform of their own.
+        rename: Gives the name under which an image is fetched, such as that of a mirror, by its full name.
 
     Raises:
         TypeError: If `state` is no state; behind a command, `.root` is.
     """
     if state.op is None:
         return Definition()
-    writer = _Writer(platform)
+    writer = _Writer(platform, rename)
     writer.visit(state.op)
     return writer.finish(state)
 
@@ -39,8 +42,9 @@ def marshal(state: State, *, platform: Platform) -> Definition:
 class _Writer:
     """What has been written so far."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, rename: Callable[[str], str]) -> None:
         self._platform = platform
+        self._rename = rename
         self._digests: dict[Operation, str] = {}
         self._ops: dict[str, bytes] = {}
         self._metadata: dict[str, ops_pb2.OpMetadata] = {}
@@ -88,6 +92,8 @@ class _Writer:
     def _write(self, operation: Operation) -> None:
         op = ops_pb2.Op()
         operation.encode(op, Inputs(op, self._locate), self._platform)
+        if (found := op.source.identifier).startswith(IMAGE_SCHEME):
+            op.source.identifier = IMAGE_SCHEME + self._rename(found.removeprefix(IMAGE_SCHEME))
         # Go's client writes the empty message, and so the digest depends on it.
         op.constraints.SetInParent()
         data = serialize(op)

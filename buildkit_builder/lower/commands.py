@@ -11,12 +11,11 @@ from buildkit_builder.llb.role import ORDINARY
 from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.plan import CacheMount, Run, SourceMount
-from buildkit_builder.plan.effects import BARRIER
 from buildkit_builder.spec import SecretRef
 
 # See reproducible-builds.org, "SOURCE_DATE_EPOCH": Python, compilers and packers obey it.
 _EPOCH = "SOURCE_DATE_EPOCH"
-_DEFAULT_SHELL = ("/bin/sh", "-c")
+DEFAULT_SHELL = ("/bin/sh", "-c")
 
 CA_SECRET = "buildkit-builder/ca"
 # Below /dev, which is a file system of the container's own: nothing of the mount can be left in a layer.
@@ -30,7 +29,9 @@ _CA_VARIABLES = (
 def command(draft: Draft, step: Run) -> None:
     """A command of the user's, of which nothing is known: it sees all that was before it, and all after it see it."""
     name = draft.emulated(step.name)
-    draft.change(step.name, BARRIER, lambda state: run(draft, step, state, step.command, name=name).root)
+    draft.change(step.name, lambda state: run(draft, step, state, step.command, name=name).root)
+    draft.branches.begin_anew()
+    draft.is_plain = False
 
 
 def run(
@@ -86,7 +87,7 @@ def run(
         if traces:
             text = f"{text} && rm -rf {' '.join(traces)}"
     return root.run(
-        (*(config.shell or _DEFAULT_SHELL), text),
+        (*(config.shell or DEFAULT_SHELL), text),
         env=env,
         cwd=cwd,
         user=config.user,

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 import grpc.aio
 
 from buildkit_builder.client import failures
-from buildkit_builder.client.control import Control
+from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.gateway import Gateway
 from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.errors import BuildKitError, SolveError
@@ -161,19 +161,15 @@ class _Writer:
             await asyncio.to_thread(layout.tag, export.folder, export.tag, descriptor, reset=export.reset)
 
     def _request(self) -> control_pb2.SolveRequest:
-        entry = self.export.entry
-        cache = control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
-        request = control_pb2.SolveRequest(
-            Ref=self.ref,
-            Session=self.session,
-            Entitlements=self.request.entitlements,
+        return solve_request(
+            self.ref,
+            session=self.session,
+            cache_exports=[self.export.entry.wire],
+            entitlements=self.request.entitlements,
             # It is no build that anybody asked for.
-            Internal=True,
-            Cache=control_pb2.CacheOptions(Exports=[cache]),
+            internal=True,
+            policy=self.request.source_policy,
         )
-        if self.request.source_policy is not None:
-            request.SourcePolicy.CopyFrom(self.request.source_policy)
-        return request
 
     async def _solve_again(self) -> Result:
         await self.gateway.ping()

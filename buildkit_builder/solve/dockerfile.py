@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,11 +10,13 @@ from types import MappingProxyType
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolveMode
 from buildkit_builder.client.results import Result
-from buildkit_builder.errors import BaseImageError
+from buildkit_builder.errors import BaseImageError, ImageError
 from buildkit_builder.identity import LABEL, Identity
 from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import bases_of, gather, images_of, imports, result_of
+
+_STAGE = re.compile(r"^[ \t\ufeff]*FROM[ \t\\`]", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +47,11 @@ class DockerfileFrontend:
 
         Raises:
             BaseImageError: The base is not there for one of the platforms.
+            ImageError: There is nothing to build in it.
         """
+        if self.text.strip() and not _STAGE.search(self.text):
+            # Daemons before 0.15 would end of it: the frontend is a part of them.
+            raise ImageError(f"{self.filename} has no line `FROM`, so there is nothing to build. Begin it with one.")
         bridge.registries.add_dockerfile(self.text, *self.options.values())
         await bridge.gateway.ping()
         result = await self._solve(bridge, "local" if self.prefer_local else "default")

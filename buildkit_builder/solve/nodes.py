@@ -247,7 +247,7 @@ class JoinFrontend:
 
     async def _part(self, bridge: Bridge, platform: Platform) -> tuple[Platform, tuple[Ref, bytes]]:
         name = f"{llb.ImageReference.parse(self.reference).repository}@{self.parts[platform]}"
-        found = await resolve_image(bridge, name, platform, "pull", what="what was built")
+        found = await resolve_image(bridge, name, platform, "pull", what="what was built", mirrored=False)
         return platform, (await exported_again(bridge, found, platform), found.config)
 
 

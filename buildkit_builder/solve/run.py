@@ -17,9 +17,9 @@ from typing import Any
 
 import grpc
 
-from buildkit_builder.client import failures
+from buildkit_builder.client import advice, failures
 from buildkit_builder.client.connection import Connection
-from buildkit_builder.client.control import Control
+from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError, CredentialsError, DaemonLostError, SolveError
@@ -31,11 +31,11 @@ from buildkit_builder.session.session import Session
 from buildkit_builder.solve.cache_export import INLINE, CacheWriters
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
-from buildkit_builder.solve.exporters import Exporter
 from buildkit_builder.solve.layers import Turn
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.packing import LayerWatch
-from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry, named_registries
+from buildkit_builder.solve.request import BuildRequest, BuildResult, named_registries
 from buildkit_builder.solve.result import gather
 from buildkit_builder.solve.roles import Roles, uncached
 from buildkit_builder.wire import control_pb2
@@ -81,6 +81,9 @@ async def build(
         return result
     except BaseException as caught:
         error = caught
+        for service in request.attachables:
+            if isinstance(service, Auth):
+                service.forget()
         raise
     finally:
         display.done(error)
@@ -152,6 +155,11 @@ class _Build:
     def lookups(self) -> Once[ResolvedImage]:
         """Images that this build or one that runs beside it has looked up."""
         return self.request.lookups
+
+    @property
+    def mirrors(self) -> Mirrors:
+        """What images are fetched from instead of their registries."""
+        return self.request.mirrors
 
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
@@ -259,7 +267,11 @@ class _Build:
         purposes = {
             **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
             **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
-            **({"source.policy": "use registry mirrors"} if request.source_policy is not None else {}),
+            **(
+                {"source.policy": "take what a Dockerfile names from `registry_mirrors`"}
+                if request.source_policy is not None
+                else {}
+            ),
             **{
                 capability: purpose
                 for key in request.frontend_attributes
@@ -279,26 +291,18 @@ class _Build:
 
     def _request(self) -> control_pb2.SolveRequest:
         request = self.request
-        message = control_pb2.SolveRequest(
-            Ref=self.ref,
-            Session=self.own_session_id,
-            FrontendAttrs=dict(request.frontend_attributes),
-            Entitlements=request.entitlements,
-            Internal=request.internal,
-            Exporters=[_exporter(exporter) for exporter in request.exporters],
-            Cache=control_pb2.CacheOptions(
-                # Only this one is a part of the image; the others are written when that is done.
-                Exports=[_cache_entry(export.entry) for export in request.cache_exports if export.entry.type == INLINE],
-                Imports=[_cache_entry(entry) for entry in request.cache_imports],
-            ),
+        return solve_request(
+            self.ref,
+            session=self.own_session_id,
+            attributes=request.frontend_attributes,
+            exporters=[(exporter.type, exporter.attributes()) for exporter in request.exporters],
+            # Only this one is a part of the image; the others are written when that is done.
+            cache_exports=[export.entry.wire for export in request.cache_exports if export.entry.type == INLINE],
+            cache_imports=[entry.wire for entry in request.cache_imports],
+            entitlements=request.entitlements,
+            internal=request.internal,
+            policy=request.source_policy,
         )
-        if message.Exporters:
-            # Daemons before 0.13 read only these.
-            message.ExporterDeprecated = message.Exporters[0].Type
-            message.ExporterAttrsDeprecated.update(message.Exporters[0].Attrs)
-        if request.source_policy is not None:
-            message.SourcePolicy.CopyFrom(request.source_policy)
-        return message
 
     # --- status ---
 
@@ -344,7 +348,9 @@ class _Build:
     def _translated(self, error: grpc.aio.AioRpcError) -> BuildKitError:
         return self.explain(error, doing=self._doing)
 
-    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+    def explain(
+        self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None, mirror: str | None = None
+    ) -> BuildKitError:
         """What a failed call means to the user; where the daemon only repeats an error of the session, that error."""
         said = error.details() or ""
         for service in (*self.request.attachables, self.request.files):
@@ -353,7 +359,7 @@ class _Build:
                     return own if isinstance(own, BuildKitError) else BuildKitError(str(own))
         logs = [line for vertex in self.trace.failures[:3] for line in self.trace.log_tail(vertex.key, 50)]
         meant = failures.translate(
-            error, describe=self._describe, doing=doing, image=image, redact=self.redact, logs=logs
+            error, describe=self._describe, doing=doing, image=image, mirror=mirror, redact=self.redact, logs=logs
         )
         if isinstance(meant, DaemonLostError) and self.connection.failure is not None:
             return failures.lost(str(self.connection.failure), doing=doing)
@@ -376,12 +382,8 @@ class _Build:
                     is_script=role is not None and role.script,
                     log_tail=tuple(self.trace.log_tail(shown, 50)),
                 )
-        return None
-
-
-def _exporter(exporter: Exporter) -> control_pb2.Exporter:
-    return control_pb2.Exporter(Type=exporter.type, Attrs=exporter.attributes())
-
-
-def _cache_entry(entry: CacheEntry) -> control_pb2.CacheOptionsEntry:
-    return control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
+        # Of two steps that come to the same, in this build or in one beside it, the daemon runs one, and tells of that.
+        vertex = self.trace.vertex(digest)
+        if vertex is None or advice.exit_code_in(vertex.error) is None:
+            return None
+        return failures.VertexDescription(name=vertex.name, log_tail=tuple(self.trace.log_tail(digest, 50)))

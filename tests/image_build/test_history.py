@@ -88,6 +88,14 @@ async def test_what_is_there_is_not_pushed_again(fake: FakeBuildKit) -> None:
     assert [[True], [False], [False]] == [await pushed(fake) for _ in range(3)]
 
 
+async def test_a_mirror_of_another_registry_has_no_say(fake: FakeBuildKit) -> None:
+    """The registry itself is asked what it has."""
+    fake.images[SPEC.reference] = (PUSHED, CONFIG)
+    mirrors = {"other.example": "mirror.example"}
+
+    assert [[True], [False]] == [await pushed(fake, registry_mirrors=mirrors) for _ in range(2)]
+
+
 async def test_what_is_not_there_is_pushed(fake: FakeBuildKit) -> None:
     """Where the tag leads nowhere, or to something else, the image is exported once more."""
     assert [[True], [False, True]] == [await pushed(fake) for _ in range(2)]

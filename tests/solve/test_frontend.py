@@ -24,6 +24,7 @@ from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.request import CacheEntry
 from buildkit_builder.solve.roles import Roles
@@ -73,6 +74,7 @@ class Bench:
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)
     roles: Roles = field(default_factory=Roles)
+    mirrors: Mirrors = Mirrors()
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         work.close()
@@ -86,7 +88,9 @@ class Bench:
     def expect(self, image: llb.Definition, platform: llb.Platform) -> None:
         self.expected[platform] = image
 
-    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+    def explain(
+        self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None, mirror: str | None = None
+    ) -> BuildKitError:
         return BuildKitError(f"{doing}: {error.details()}")
 
     @property

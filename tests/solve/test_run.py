@@ -30,7 +30,7 @@ from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.solve import BuildRequest, BuildResult, OciArchive, Push, TarArchive, build, run
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.solve.frontend import GraphFrontend
-from buildkit_builder.solve.policy import mirrors
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
 from buildkit_builder.wire import control_pb2, filesync_pb2, rpcstatus_pb2, services
 from tests.fakes.buildkit import LLB_CAPS, Build, FakeBuildKit, abort, exit_message, vertex
@@ -163,7 +163,7 @@ async def test_exporters_are_named_for_old_daemons_too(bench: Bench) -> None:
 async def test_everything_asked_for(bench: Bench) -> None:
     """Caches, entitlements, policy and attributes are passed on as they are."""
     cache = CacheEntry(type="registry", attributes={"ref": "r.example/cache"})
-    policy = mirrors({"a.example": "b.example"})
+    policy = Mirrors.of({"a.example": "b.example"}).policy()
 
     await bench.build(
         request(
@@ -194,7 +194,7 @@ async def test_wrong_exporter_is_found_before_anything_is_asked(bench: Bench) ->
     ("missing", "fields"),
     [
         ("exporter.multiple", {"exporters": (Push(reference="a"), Push(reference="b"))}),
-        ("source.policy", {"source_policy": mirrors({"a.example": "b.example"})}),
+        ("source.policy", {"source_policy": Mirrors.of({"a.example": "b.example"}).policy()}),
         (
             "exporter.image.annotations",
             {"exporters": (Push(reference="a", annotations=(Annotation(key="k", value="v"),)),)},
