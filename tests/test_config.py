@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import config
-from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment
-from buildkit_builder.config import kinds
+from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment, kinds
 from buildkit_builder.config import settings as module
 from buildkit_builder.config.kinds import LONGEST_SHOWN
 from buildkit_builder.errors import ConfigError
