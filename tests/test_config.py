@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import config
-from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment
+from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment, kinds
 from buildkit_builder.config import settings as module
 from buildkit_builder.config.kinds import LONGEST_SHOWN
 from buildkit_builder.errors import ConfigError
+from buildkit_builder.llb import platforms
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 ROW = re.compile(r"^\| `([a-z_.]+)` \| `([A-Z_]+)` \|", re.MULTILINE)
@@ -413,6 +414,15 @@ def outcome(configuration: Any, environ: dict[str, str]) -> str | None:
     except ConfigError as error:
         return str(error)
     return None
+
+
+def test_every_architecture_may_stand_alone() -> None:
+    """Whatever is known to be one, in either case, and nothing else."""
+    known = platforms._ARCHITECTURES | platforms._ARCHITECTURE_ALIASES.keys() | platforms._ARM_ALIASES.keys() | {"i386"}
+
+    assert known == set(kinds._ARCHITECTURE.split("|"))
+    assert all(kinds.PLATFORM.fullmatch(word) for name in known for word in (name, name.upper()))
+    assert not kinds.PLATFORM.fullmatch("toaster")
 
 
 @given(section=st.one_of(VALUES, st.dictionaries(KEYS, VALUES, max_size=6)))

@@ -14,7 +14,11 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 LONGEST_SHOWN = 80
 REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 MIRROR = re.compile(rf"({REGISTRY.pattern})(/[a-z0-9._-]+)*")
-PLATFORM = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]+)?)?")
+# An architecture alone means Linux.
+_ARCHITECTURE = (
+    "386|i386|amd64|x86_64|x86-64|arm|armhf|armel|arm64|aarch64|loong64|mips64|mips64le|ppc64le|riscv64|s390x|wasm"
+)
+PLATFORM = re.compile(rf"(?i:{_ARCHITECTURE})|[A-Za-z0-9_-]+/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.-]+)?")
 
 
 class UnfitError(Exception):

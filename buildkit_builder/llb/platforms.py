@@ -79,6 +79,7 @@ class Platform:
         )
 
     @classmethod
+    @checked
     def parse_each(cls, texts: Iterable[str]) -> tuple[Platform, ...]:
         """Read several, each of them once, however it is spelled.
 
