@@ -62,7 +62,8 @@ def tree(root):
 def said(root, name, info):
     path = os.path.join(root, name)
     about = [oct(info.st_mode), info.st_uid, info.st_gid]
-    about += [(key, os.getxattr(path, key, follow_symlinks=False).hex()) for key in os.listxattr(path, follow_symlinks=False)]
+    for key in os.listxattr(path, follow_symlinks=False):
+        about.append((key, os.getxattr(path, key, follow_symlinks=False).hex()))
     if stat.S_ISLNK(info.st_mode):
         about.append(os.readlink(path))
     elif stat.S_ISREG(info.st_mode):
@@ -248,7 +249,9 @@ def _outcome(twice: Twice) -> Outcome:
         return Outcome(kind="same") if one == other else Outcome(kind="differs", text=f"{one}\n{other}")
     text = "\n".join(f"{number}: {error or 'built'}" for number, error in enumerate(twice.failed))
     # Of a step that is tried ahead, the name has more at its end.
-    steps = [getattr(error, "step", str(error)).removesuffix(" (wheels)") for error in twice.failed if error is not None]
+    steps = [
+        getattr(error, "step", str(error)).removesuffix(" (wheels)") for error in twice.failed if error is not None
+    ]
     if len(steps) == 1:
         return Outcome(kind="one failed", text=text, step=steps[0])
     return Outcome(kind="both failed" if steps[0] == steps[1] else "another step failed", text=text, step=steps[1])
