@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from buildkit_builder.session.follow import follow_links
 from buildkit_builder.session.patterns import PatternError
 from buildkit_builder.session.pieces import Pieces
 from buildkit_builder.session.server import Call, RpcError, Server
+from buildkit_builder.session.times import ToldTimes
 from buildkit_builder.session.walk import (
     MODE_DEVICE,
     MODE_TYPE,
@@ -34,6 +36,7 @@ from buildkit_builder.session.walk import (
     shown,
     walk,
     walk_files,
+    xattrs_of,
 )
 from buildkit_builder.wire import services
 from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
@@ -45,6 +48,7 @@ _REQUEST_BATCH = 64  # files that one reader takes on at once
 _READERS = 3
 _PATTERNS_LIMIT = 10_000
 _PATTERN_LIMIT = 4096  # characters, as a path has at most
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # as Go reads it
 _END_OF_LISTING = b""  # a STAT packet without a stat is a message of no bytes
 
 
@@ -150,7 +154,7 @@ class FileSync:
         return (services.FILESYNC_DIFF_COPY,)
 
     async def _diff_copy(self, call: Call) -> None:
-        name = next(iter(call.metadata.get("dir-name", ())), "")
+        name = next(iter(_option(call, "dir-name")), "")
         directory = self._directories.get(name)
         if directory is None:
             raise RpcError(StatusCode.NOT_FOUND, f"There is no local directory {name!r} in this build.")
@@ -172,10 +176,16 @@ class FileSync:
             raise
 
 
-def _patterns(call: Call, key: str) -> list[str]:
+def _option(call: Call, key: str) -> list[str]:
+    """The values of what the daemon asks for; those that are not all ASCII are escaped, and marked as such."""
     values = list(call.metadata.get(key, ()))
-    if f"{key}-encoded" in call.metadata:
-        values = [unquote_plus(value) for value in values]
+    if next(iter(call.metadata.get(f"{key}-encoded", ())), "") in _TRUE:
+        return [unquote_plus(value) for value in values]
+    return values
+
+
+def _patterns(call: Call, key: str) -> list[str]:
+    values = _option(call, key)
     # Each is tried on every file, so that more of them would keep this machine busy for as long as the daemon likes.
     if len(values) > _PATTERNS_LIMIT or any(len(value) > _PATTERN_LIMIT or "\0" in value for value in values):
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"The {key} are too many, or not what a path can be.")
@@ -217,19 +227,35 @@ class _Sender:
         await self._call.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
 
     async def _list(self) -> None:
-        while packets := await self._call.in_thread(self._next_stats):
-            await self._call.write(*packets)
+        batches = self._batches()
+        while (packets := await self._call.in_thread(next, batches, None)) is not None:
+            if packets:
+                await self._call.write(*packets)
         await self._call.write(_END_OF_LISTING)
 
-    def _next_stats(self) -> list[bytes]:
+    def _batches(self) -> Iterator[list[bytes]]:
+        """Lists and makes packets, in steps that are short; one that makes none lists what has to wait."""
+        times = ToldTimes(time.time_ns())
+        waiting: list[Entry] = []
+        while entries := list(islice(self._entries, _LISTING_BATCH)):
+            if waiting or not times.are_known(entries):
+                waiting += entries
+                yield []
+            else:
+                yield self._stats(entries, times)
+        times.note(waiting)
+        for start in range(0, len(waiting), _LISTING_BATCH):
+            yield self._stats(waiting[start : start + _LISTING_BATCH], times)
+
+    def _stats(self, entries: list[Entry], times: ToldTimes) -> list[bytes]:
         packets: list[bytes] = []
-        for entry in islice(self._entries, _LISTING_BATCH):
+        for entry in entries:
             if entry.has_content:
                 self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime)
             elif not entry.mode & MODE_TYPE and not entry.link:
                 self._contents[self._listed] = None
             self._listed += 1
-            packets.append(Packet(stat=_stat(entry)).SerializeToString())
+            packets.append(Packet(stat=_stat(entry, times.of(entry))).SerializeToString())
         return packets
 
     async def _receive(self) -> None:
@@ -265,12 +291,13 @@ def _data(requests: list[tuple[int, _Content | None]]) -> Generator[bytes, None,
         yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
 
 
-def _stat(entry: Entry) -> Stat:
-    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=entry.mtime, linkname=entry.link)
+def _stat(entry: Entry, mtime: int) -> Stat:
+    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=mtime, linkname=entry.link)
     if entry.mode & MODE_DEVICE:
         stat.devmajor, stat.devminor = os.major(entry.device), os.minor(entry.device)
-    if entry.xattrs:
-        stat.xattrs.update(entry.xattrs)
+    xattrs = xattrs_of(entry)
+    if xattrs:
+        stat.xattrs.update(xattrs)
     return stat
 
 

@@ -81,6 +81,9 @@ async def build(
         return result
     except BaseException as caught:
         error = caught
+        for service in request.attachables:
+            if isinstance(service, Auth):
+                service.forget()
         raise
     finally:
         display.done(error)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -125,6 +126,24 @@ async def test_encoded_patterns(tmp_path: Path) -> None:
     assert ["c+d"] == plain.paths
 
 
+@pytest.mark.parametrize(
+    ("sent", "marks", "name"),
+    [
+        ("%C3%9Cbung-1", [("dir-name-encoded", "1")], "Übung-1"),
+        ("a+b%2Bc%25", [("dir-name-encoded", "true")], "a b+c%"),
+        ("a+b%2Bc", [], "a+b%2Bc"),
+        ("a+b%2Bc", [("dir-name-encoded", "0"), ("include-patterns-encoded", "1")], "a+b%2Bc"),
+    ],
+)
+async def test_encoded_names(tmp_path: Path, sent: str, marks: list[tuple[str, str]], name: str) -> None:
+    """The name of a folder comes escaped where it is not ASCII, and is taken as it is where it is not marked."""
+    write_tree(tmp_path, {"file": b"content"})
+    async with attach(Session([FileSync([LocalDirectory(name, tmp_path)])])) as daemon:
+        tree = await daemon.pull(sent, metadata=marks)
+
+    assert {"file": b"content"} == tree.contents
+
+
 async def test_follow_paths(tmp_path: Path) -> None:
     """A followed path brings the links on its way; one that leads to the root brings all."""
     write_tree(tmp_path, {"real/file": b"", "real/other": b"", "else": b""})
@@ -243,6 +262,23 @@ async def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert r"caf\xe9" in tree.error
 
 
+async def test_names_that_are_not_wanted(tmp_path: Path) -> None:
+    """What is left out, or not asked for, may have any name, and so may a folder that is only looked into."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    write_tree(odd, {"inside": b"", "b.log": b""})
+    write_tree(tmp_path, {"app/a.txt": b"1", "a.txt": b"2"})
+    (tmp_path / "app" / "odd").symlink_to(os.fsdecode(b"caf\xe9"))
+    for asked in (["*.txt", "app/*.txt"], ["app/a.txt", "a.txt"], ["**/*.txt"]):
+        tree = await pull(LocalDirectory("src", tmp_path), *(("include-patterns", pattern) for pattern in asked))
+        assert {"app/a.txt": b"1", "a.txt": b"2"} == tree.contents
+
+    left_out = LocalDirectory("src", tmp_path, exclude=["*", "**/odd", "!**/*.txt"])
+    assert {"app/a.txt": b"1", "a.txt": b"2"} == (await pull(left_out)).contents
+    _, failure = await failing(LocalDirectory("src", tmp_path, exclude=["caf*"]))
+    assert isinstance(failure, SourceNameError)
+    assert "odd" in str(failure)
+
+
 async def test_missing_roots(tmp_path: Path) -> None:
     """A folder that is not there is named."""
     _, failure = await failing(LocalDirectory("src", tmp_path / "gone"))
@@ -273,6 +309,27 @@ async def test_unreadable_files(private_file: Path) -> None:
 
     assert type(failure) is SourceError
     assert f"{private_file} cannot be read: Permission denied" in tree.error
+
+
+async def test_what_is_not_wanted_need_not_be_readable(private_file: Path) -> None:
+    """Neither a file that nobody asks for is opened, nor is a folder that may only hold what was asked for read."""
+    folder = private_file.parent
+    reader, owner = os.geteuid(), folder.stat().st_uid
+    os.seteuid(owner)
+    write_tree(folder, {"app/a.txt": b"1", "closed/b.txt": b"2"})
+    (folder / "closed").chmod(0)
+    os.seteuid(reader)
+    try:
+        for asked in (["app"], ["*/*.txt"], ["app/*.txt", "*.md"]):
+            tree = await pull(LocalDirectory("src", folder), *(("include-patterns", pattern) for pattern in asked))
+            assert {"app/a.txt": b"1"} == tree.contents
+        left_out = LocalDirectory("src", folder, exclude=["private", "closed", "!**/a.txt"])
+        assert {"app/a.txt": b"1"} == (await pull(left_out)).contents
+    finally:
+        os.seteuid(owner)
+        shutil.rmtree(folder / "closed")
+        shutil.rmtree(folder / "app")
+        os.seteuid(reader)
 
 
 async def test_the_daemons_errors_are_not_ours(tmp_path: Path) -> None:

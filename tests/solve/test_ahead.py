@@ -46,7 +46,11 @@ class Strict(Daemon):
 
     async def _llbbridge_solve(self, request: gateway_pb2.SolveRequest, context: Any) -> Any:
         graph = llb.Definition.from_wire(request.Definition)
-        failing = [digest for digest, name in graph.names.items() if name.endswith(self.failing)]
+        failing = [
+            digest
+            for digest, name in graph.names.items()
+            if name.endswith(self.failing) and not name.startswith("the layers of ")
+        ]
         whole = [digest for digest, name in graph.names.items() if name == "with_pip_packages numpy"]
         if request.Evaluate and failing and not (self.failing == AHEAD and whole):
             named = failing[:1] if self.names is None else self.names
