@@ -1,4 +1,4 @@
-"""What tools read because something names it: `uv`, apt, dpkg and the scripts of packages see all that is before them."""
+"""What is read because something names it: `uv`, apt, dpkg and packages' scripts see all that is before them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_an_index_that_arguments_name_is_asked(written: Written) -> None:
 
 
 def test_what_a_variable_of_uv_names_is_read(written: Written) -> None:
-    """An index, a directory of wheels, settings; put together from another variable, and each unset again but the last."""
+    """An index, a directory of wheels, settings; by way of another variable, and each unset again but the last."""
     world, files = written.world, written.world.files
     image = (
         world.base("plain")
@@ -146,9 +146,8 @@ def test_a_program_that_stands_before_another_is_run(written: Written, names: tu
         image = image.with_source_file(files / "shadow" / name, f"/shadow/{name}")
     image = image.with_pip_packages("wc")
 
-    written.same(
-        image, *(f"test -e /ran{place}/{names[0]}" for place in ("/usr/local/bin", "/shadow") if names == ("uv",))
-    )
+    checks = [f"test -e /ran{place}/uv" for place in ("/usr/local/bin", "/shadow") if names == ("uv",)]
+    written.same(image, *checks)
 
 
 def test_the_index_of_a_project_is_asked(written: Written) -> None:
@@ -176,7 +175,8 @@ APT_CASES = {
     "a key": Case(
         COPIED.format("signed")
         + '.with_source_file(files / "k.gpg", "/opt/keys/k.gpg")'
-        '.with_source_file(files / "signed.list", "/etc/apt/sources.list.d/signed.list").with_apt_packages("bkb-extra")',
+        '.with_source_file(files / "signed.list", "/etc/apt/sources.list.d/signed.list")'
+        '.with_apt_packages("bkb-extra")',
         (holds("/opt/extra/file", "of the package"),),
     ),
     "lists elsewhere": Case(

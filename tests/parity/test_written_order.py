@@ -8,6 +8,8 @@ from flyte._image import _DockerLines
 from tests.parity.written import SITE, Case, Written, holds, mine, owned, version
 
 ARM = "linux/arm64"
+LIST = "/etc/apt/sources.list.d/mine.list"
+MENDS = f"cp -r {{0}}/repo /srv/ && echo 'deb [trusted=yes] file:/srv/repo ./' >{LIST}"
 
 
 # --- what is written later wins ---
@@ -67,8 +69,8 @@ def test_two_paths_to_one_place_are_one_place(written: Written) -> None:
             .with_source_file(files / "config-2.ini", f"{other}/tool")
         )
 
-    written.same(image, *(holds(f"{folder}/tool", "mine, two") for folder in ("/bin", "/sbin", "/lib/bkb", "/lib64/bkb")),
-         holds("/run/bkb/tool", "mine, two"), holds("/run/lock/bkb/tool", "mine, two"))  # fmt: skip
+    folders = ("/bin", "/sbin", "/lib/bkb", "/lib64/bkb", "/run/bkb", "/run/lock/bkb")
+    written.same(image, *(holds(f"{folder}/tool", "mine, two") for folder in folders))
 
 
 def test_links_that_others_made_are_followed(written: Written) -> None:
@@ -213,8 +215,7 @@ def test_a_directory_that_the_base_lacks_is_of_the_first_to_make_it(written: Wri
     [
         ("signed.list", "/etc/apt/sources.list.d/signed.list", "cp {0}/k.gpg /opt/keys/ && cp -r {0}/signed /srv/"),
         ("mine.list", "/etc/apt/sources.list.d/mine.list", "cp -r {0}/repo /srv/"),
-        ("unusable.conf", "/etc/apt/apt.conf.d/97bkb", "rm /etc/apt/apt.conf.d/97bkb && cp -r {0}/repo /srv/"
-         " && echo 'deb [trusted=yes] file:/srv/repo ./' >/etc/apt/sources.list.d/mine.list"),
+        ("unusable.conf", "/etc/apt/apt.conf.d/97bkb", f"rm /etc/apt/apt.conf.d/97bkb && {MENDS}"),
     ],
 )  # fmt: skip
 def test_what_only_the_next_command_makes_usable_fails_nothing(
@@ -290,7 +291,8 @@ FOREIGN_CASES = {
         (version("wa", "1.2rc1"), *mine("via-0", "via-1"), "test -e /ran/usr/local/bin/uv"),
     ),
     "a patch": Case(
-        f'.with_pip_packages("wa").with_source_file(files / "patch.py", "{SITE}/wa/__init__.py").with_pip_packages("wc")',
+        f'.with_pip_packages("wa").with_source_file(files / "patch.py", "{SITE}/wa/__init__.py")'
+        '.with_pip_packages("wc")',
         (version("wa", "patched"),),
     ),
 }

@@ -354,6 +354,10 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         for name, copies in _BY_SCRIPT.items()
     },
 }
+_WHOLE = (
+    ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock', "
+    "project_install_mode='install_project')"
+)
 # Installations that run beside the rest where nothing steers them.
 AHEAD = (
     *_PIPS,
@@ -363,8 +367,7 @@ AHEAD = (
     requirements("r-links.txt"),
     ".clone(addl_layer=PythonWheels(wheel_dir=files / 'dist', package_name='wd'))",
     ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock')",
-    ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock', "
-    "project_install_mode='install_project')",
+    _WHOLE,
 )
 # What has nothing to do with the rest, but makes one chain of layers longer than another.
 ASIDE = (

@@ -123,9 +123,9 @@ BASES: Mapping[str, tuple[str, ...]] = {
     "user": (_ONLY, "RUN useradd --create-home flyte && rm -rf /srv"),
     "links": (
         _ONLY,
-        "RUN mkdir -p /data/apps /data/home && mv /srv /data/srv && ln -s /data/srv /srv && ln -s /data/apps /app"
-        " && rmdir /home && ln -s data/home /home && ln -s /opt /vendor && ln -s /usr/share/simple /opt/simple"
-        " && ln -s /opt/settings /etc/uv && mkdir -p /usr/share/simple /opt/settings",
+        "RUN mkdir -p /data/apps /data/home /usr/share/simple /opt/settings && mv /srv /data/srv && rmdir /home",
+        "RUN ln -s /data/srv /srv && ln -s data/home /home && ln -s /data/apps /app && ln -s /opt /vendor",
+        "RUN ln -s /usr/share/simple /opt/simple && ln -s /opt/settings /etc/uv",
     ),
     "settings": (
         _ONLY,
