@@ -82,8 +82,8 @@ def test_what_settings_name_is_read(written: Written) -> None:
         .with_source_folder(files / "simple-1", "/opt/simple", copy_contents_only=True)
     )
     # An empty file of the directory below hides the others.
-    places = ("/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "/root/.config/uv/uv.toml", "/srv/pyproject.toml", "/srv/uv.toml",
-              "uv.toml")  # fmt: skip
+    places = ["/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml", "/root/.config/uv/uv.toml", "/srv/pyproject.toml"]
+    places += ["/srv/uv.toml", "uv.toml"]
     for way, place in zip(WAYS, places, strict=False):
         file = "pyproject.toml" if place.endswith("pyproject.toml") else "index.toml"
         image = image.with_source_file(files / file, place).with_pip_packages(way)
