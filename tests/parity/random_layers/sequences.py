@@ -147,7 +147,7 @@ class Comparison:
         image = built(self.world, sequence.base, sequence.layers, sequence.platform)
         spec = flyte_image.read(image)
         assert isinstance(spec, ImageSpec)
-        building = build_twice(spec, self.address, (in_parallel, in_order), ignored=LEFT)
+        building = build_twice(spec, self.address, (in_parallel, in_order), ignored=LEFT, unless_alike=True)
         try:
             return await asyncio.wait_for(building, PATIENCE_SECONDS)
         except asyncio.TimeoutError:
@@ -168,7 +168,7 @@ class Comparison:
             self.seen[outcome.kind] += 1
             if outcome.is_fault:
                 return await self._found(seed, sequence)
-            if outcome.kind in ("same", "hung"):
+            if outcome.kind in ("same", "one graph", "hung"):
                 return None
             self.failing[f"{outcome.kind}: {outcome.step}"] += 1
             shorter = self.without_culprit(sequence, outcome.step)
