@@ -49,7 +49,10 @@ def main() -> int:
         if options.code:
             return asyncio.run(_one(world, engine, options))
         comparison = Comparison(world=world, address=engine.address)
-        asyncio.run(_many(comparison, options))
+        try:
+            asyncio.run(_many(comparison, options))
+        except KeyboardInterrupt:
+            print("interrupted")
         print(comparison.summary())
         return 1 if comparison.found else 0
 
@@ -68,10 +71,12 @@ async def _many(comparison: Comparison, options: argparse.Namespace) -> None:
     until = time.monotonic() + options.minutes * 60
 
     def in_time(seeds: Iterable[int]) -> Iterator[int]:
-        for seed in seeds:
+        for number, seed in enumerate(seeds):
             if time.monotonic() > until:
                 print(f"the time is up before seed {seed}")
                 return
+            if number % 25 == 24:
+                print(f"# before seed {seed}: {dict(comparison.seen)}", flush=True)
             yield seed
 
     async for finding in comparison.run(in_time(options.seeds), jobs=options.jobs):
