@@ -285,16 +285,16 @@ def _registry(context: _Context) -> BuildKitError | None:
     if advice.DENIED.search(message):
         return CredentialsError(
             f"A registry refused {about} for want of credentials that it accepts{aside}: {message}. Log in with "
-            f"`{_login(context.mirror or image)}` as someone who may use it, and check the name: many registries say this of a "
-            "repository that does not exist."
+            f"`{_login(context.mirror or image)}` as someone who may use it, and check the name: many registries say "
+            "this of a repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(
             _sentence(f"A registry did not accept {about}{aside}: {message}", advice.of_registry(message))
         )
     if advice.MISSING_IMAGE.search(message) and image:
-        there = ", and that the mirror has it: nothing else is asked" if context.mirror else ""
-        return BaseImageError(f"There is no image `{image}`{mirrored}{aside}: {message}. Check its name and tag{there}.")
+        check = "Check its name and tag" + (", and that the mirror has it: nothing else is asked" if mirrored else "")
+        return BaseImageError(f"There is no image `{image}`{mirrored}{aside}: {message}. {check}.")
     return None
 
 

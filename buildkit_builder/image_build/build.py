@@ -17,8 +17,8 @@ from buildkit_builder.session.auth import Auth
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
-from buildkit_builder.solve.nodes import build_on_nodes, first_reached
 from buildkit_builder.solve.mirrors import Mirrors
+from buildkit_builder.solve.nodes import build_on_nodes, first_reached
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.spec import ImageSpec
 

@@ -17,9 +17,9 @@ from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import first_reached
 from buildkit_builder.solve.outline import OutlineFrontend
-from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.spec import ImageSpec
 
 

@@ -72,11 +72,7 @@ def imports(
         entries: The caches.
         platform: Leaves out those that are of another.
     """
-    return [
-        entry.wire
-        for entry in entries
-        if platform is None or entry.platform is None or entry.platform == platform
-    ]
+    return [entry.wire for entry in entries if platform is None or entry.platform is None or entry.platform == platform]
 
 
 def bases_of(result: Result, platforms: tuple[llb.Platform, ...]) -> dict[llb.Platform, bytes]:

@@ -43,6 +43,7 @@ _PAINT_SECONDS = 0.1
 # How long the daemon may take to end a solve whose frontend has failed, and to send the last of its status.
 _GRACE_SECONDS = 5.0
 _REFUSED_SECONDS = 0.5
+_MIRRORS_PURPOSE = "take what a Dockerfile names from `registry_mirrors`"
 # How options of a build begin that daemons read themselves, and what daemons that do are capable of.
 _READ_BY_DAEMON = {
     "attest:": ("exporter.image.attestations", "attest how an image was made"),
@@ -261,7 +262,11 @@ class _Build:
         purposes = {
             **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
             **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
-            **({"source.policy": "take what a Dockerfile names from `registry_mirrors`"} if request.source_policy is not None else {}),
+            **(
+                {"source.policy": "take what a Dockerfile names from `registry_mirrors`"}
+                if request.source_policy is not None
+                else {}
+            ),
             **{
                 capability: purpose
                 for key in request.frontend_attributes

@@ -65,7 +65,7 @@ async def bench() -> AsyncIterator[Bench]:
         yield bench
 
 
-async def build(bench: Bench, attempts: Memory, seen: Memory = Memory()) -> list[list[str]]:
+async def build(bench: Bench, attempts: Memory, seen: Memory | None = None) -> list[list[str]]:
     """Builds the image.
 
     Returns:

@@ -24,7 +24,7 @@ from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.mirrors import Mirrors
+from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.request import CacheEntry
 from buildkit_builder.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
@@ -72,7 +72,7 @@ class Bench:
     remembered: list[llb.Definition] = field(default_factory=list)
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)
-    mirrors: Mirrors = Mirrors()
+    mirrors: Mirrors = NO_MIRRORS
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         work.close()

@@ -17,8 +17,8 @@ from buildkit_builder.client.control import Control
 from buildkit_builder.client.events import StatusUpdate, VertexEvent
 from buildkit_builder.solve import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive, packing
 from buildkit_builder.solve.exporters import Compression
-from buildkit_builder.solve.packing import LayerWatch
 from buildkit_builder.solve.mirrors import Mirrors
+from buildkit_builder.solve.packing import LayerWatch
 from buildkit_builder.wire import control_pb2, services
 from tests.fakes.panics import panics_of
 
