@@ -262,11 +262,7 @@ class _Build:
         purposes = {
             **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
             **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
-            **(
-                {"source.policy": "take what a Dockerfile names from `registry_mirrors`"}
-                if request.source_policy is not None
-                else {}
-            ),
+            **({"source.policy": _MIRRORS_PURPOSE} if request.source_policy is not None else {}),
             **{
                 capability: purpose
                 for key in request.frontend_attributes

@@ -73,8 +73,9 @@ async def build(bench: Bench, attempts: Memory, seen: Memory | None = None) -> l
     """
     before = len(bench.fake.called(services.LLBBRIDGE_SOLVE))
     frontend = ImageFrontend(
-        plan=plan(SPEC), platforms=(ARM64,), environment=Environment(side_by_side=True), attempts=attempts, seen=seen
-    )
+        plan=plan(SPEC), platforms=(ARM64,), environment=Environment(side_by_side=True),
+        attempts=attempts, seen=seen or Memory(),
+    )  # fmt: skip
     await frontend.build(bench)
     solved = bench.fake.called(services.LLBBRIDGE_SOLVE)[before:]
     return [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]

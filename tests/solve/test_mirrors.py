@@ -56,7 +56,7 @@ def applied(policy: sourcepolicy_pb2.Policy, identifier: str) -> str:
         ({"a.example": "m.example"}, "a.example:5000/b/c", "a.example:5000/b/c"),
         ({"ghcr.io/a/b": "m.example/c"}, "ghcr.io/a/b:1@sha256:00", "m.example/c:1@sha256:00"),
         ({"ghcr.io/a/b": "m.example/c"}, "ghcr.io/a/b@sha256:00", "m.example/c@sha256:00"),
-        ({"ghcr.io": "n.example", "ghcr.io/a/b": "o.example", "ghcr.io/a": "m.example"}, "ghcr.io/a/b/c", "o.example/c"),
+        ({"ghcr.io": "n.example", "ghcr.io/a/b": "o.example", "ghcr.io/a": "p.dev"}, "ghcr.io/a/b/c", "o.example/c"),
         ({"ghcr.io/a": "m.example", "ghcr.io": "n.example", "ghcr.io/a/b": "o.example"}, "ghcr.io/a/c", "m.example/c"),
         ({"ghcr.io/a": "a.example", "ghcr.io": "all.example"}, "ghcr.io/c", "all.example/c"),
         ({"docker.io": "ghcr.io/hub", "ghcr.io": "m.example"}, "docker.io/a/b", "m.example/hub/a/b"),
