@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,6 +128,7 @@ def translate(
     mirror: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
     logs: Iterable[str] = (),
+    vertexes: Sequence[str] = (),
 ) -> BuildKitError:
     """Say what an error of the daemon means.
 
@@ -140,6 +141,7 @@ def translate(
         redact: Takes the values of secrets out of a text; applied to everything that is kept.
         logs: Lines that came with what failed. A registry's status stands there and not in the error, if the
             registry had words of its own.
+        vertexes: Those that are known to have failed so, where the daemon's error names none, as in Docker Engine 20.10.
 
     Returns:
         The error to raise from `error`.
@@ -148,6 +150,7 @@ def translate(
     failure = replace(
         failure,
         message=_readable(failure.message, _MESSAGE_LIMIT, redact),
+        vertexes=failure.vertexes or tuple(vertexes),
         sources=tuple(printable(_readable(place, _LINE_LIMIT, redact)) for place in failure.sources),
     )
     step = _failed_step(failure, describe, redact)

@@ -189,7 +189,9 @@ class Order:
         caches = self.caches.of_platforms(platforms)
         async with contextlib.AsyncExitStack() as stack:
             files = None
-            if directories and self.job.shares_files:
+            # BuildKit 0.8 and 0.9, which do not say what they are, take any session of the build for local files, and
+            # are content with the first that has none.
+            if directories and self.job.shares_files and connection.daemon.version:
                 files = await stack.enter_async_context(common.files(connection).serve(directories))
             yield BuildRequest(
                 title=spec.reference,

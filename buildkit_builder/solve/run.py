@@ -349,9 +349,11 @@ class _Build:
                 if str(own) in said:
                     return own if isinstance(own, BuildKitError) else BuildKitError(str(own))
         logs = [line for vertex in self.trace.failures[:3] for line in self.trace.log_tail(vertex.key, 50)]
+        same = [vertex.key for vertex in self.trace.failures if vertex.error and vertex.error in said]
         meant = failures.translate(
-            error, describe=self._describe, doing=doing, image=image, mirror=mirror, redact=self.redact, logs=logs
-        )
+            error, describe=self._describe, doing=doing, image=image, mirror=mirror, redact=self.redact, logs=logs,
+            vertexes=same[:1],
+        )  # fmt: skip
         if isinstance(meant, DaemonLostError) and self.connection.failure is not None:
             return failures.lost(str(self.connection.failure), doing=doing)
         if isinstance(meant, CredentialsError) and (hosts := self.registries.withheld):

@@ -282,6 +282,30 @@ async def test_failing_step(bench: Bench) -> None:
     assert [caught.value] == bench.display.ends
 
 
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_failing_step_is_known_by_what_progress_says(bench: Bench, named: bool) -> None:
+    """The daemon may name a step of another build that came to the same; that of an old Docker Engine names none."""
+    stranger = f"sha256:{'5' * 64}"
+    said = 'process "/bin/sh -c make" did not complete successfully: exit code: 3'
+    details = [vertex(stranger), exit_message(3)] if named else []
+    bench.daemon.refuse(services.LLBBRIDGE_SOLVE, f"failed: {said}", details=details)
+
+    async def export(build: Build) -> None:
+        told = control_pb2.Vertex(digest=stranger, name="make it elsewhere", error=said)
+        told.started.GetCurrentTime()
+        told.completed.GetCurrentTime()
+        log = control_pb2.VertexLog(vertex=stranger, stream=2, msg=b"its last words\n")
+        log.timestamp.GetCurrentTime()
+        build.tell(control_pb2.StatusResponse(vertexes=[told], logs=[log]))
+
+    bench.daemon.export = export
+    with pytest.raises(StepFailedError) as caught:
+        await bench.build(request())
+
+    expected = ("make it elsewhere", "/bin/sh -c make", 3, ("its last words",))
+    assert expected == (caught.value.step, caught.value.command, caught.value.exit_code, caught.value.log_tail)
+
+
 async def test_frontend_of_ours_fails(bench: Bench) -> None:
     """An error of the frontend itself is raised as it is; the daemon hears of it without the secrets in it."""
 
