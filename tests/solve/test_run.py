@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from buildkit_builder.errors import (
     StepFailedError,
 )
 from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, BuildResult, OciArchive, Push, TarArchive, build, run
+from buildkit_builder.solve import BuildRequest, BuildResult, DockerArchive, OciArchive, Push, TarArchive, build, run
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.solve.frontend import GraphFrontend
 from buildkit_builder.solve.mirrors import Mirrors
@@ -253,6 +253,52 @@ async def test_archive_is_received(bench: Bench, tmp_path: Path) -> None:
 
     assert b"archive" == path.read_bytes()
     assert [path] == list(tmp_path.iterdir())
+
+
+# --- what daemons would ignore ---
+
+
+@pytest.mark.parametrize("kind", ["zstd", "estargz"])
+@pytest.mark.parametrize("exporter", [Push(reference="a"), OciArchive(path=Path("a")), DockerArchive(path=Path("a"))])
+async def test_packing_that_a_daemon_does_not_know(kind: str, exporter: Any) -> None:
+    """BuildKit before 0.10 refuses it only when all is built."""
+    old = {name: True for name in LLB_CAPS if name not in ("exec.secretenv", "mergeop", "diffop")}
+    asked = replace(exporter, compression=Compression(type=kind))
+    async with bench_of(Daemon(llb_caps=old)) as bench:
+        with pytest.raises(CapabilityError, match=rf"cannot pack layers as {kind} .*BuildKit 0\.10 or newer"):
+            await bench.build(request(exporters=(asked,)))
+
+        assert [] == bench.daemon.called(services.LLBBRIDGE_SOLVE)
+
+
+async def test_times_of_files_that_a_daemon_would_leave() -> None:
+    """BuildKit before 0.13 ignores that they are to be set."""
+    async with bench_of(Daemon(gateway_caps={"gateway.evaluate": True})) as bench:
+        with pytest.raises(CapabilityError, match=r"set the times of an image's files .*BuildKit 0\.13 or newer"):
+            await bench.build(request(exporters=(Push(reference="a", rewrite_timestamps=True),)))
+
+
+@pytest.mark.parametrize("level", ["index", "index-descriptor"])
+async def test_an_annotation_of_an_index_that_is_not_there(bench: Bench, level: str) -> None:
+    """An image for one platform has none, unless it is attested; it is told before anything is exported."""
+    bench.daemon.llb_caps |= {"exporter.image.annotations": True, "exporter.image.attestations": True}
+    push = Push(reference="a", annotations=(Annotation(key="org.example.a", value="1", level=level),))
+    with pytest.raises(ConfigError, match=rf"`{level}:org\.example\.a` has no place"):
+        await bench.build(request(exporters=(push,)))
+    assert bench.returned.HasField("error")
+
+    await bench.build(request(exporters=(push,), frontend_attributes={"attest:provenance": "mode=min"}))
+
+
+async def test_an_annotation_of_an_index_that_is_there(bench: Bench) -> None:
+    """Several platforms have one, of which some may have been in the registry before."""
+    bench.daemon.llb_caps |= {"exporter.image.annotations": True}
+    push = Push(reference="a", annotations=(Annotation(key="a.b", value="1", level="index"),))
+
+    async def two(bridge: Bridge) -> Result:
+        return Result(refs={"linux/amd64": Ref(id=""), "linux/arm64": Ref(id="")})
+
+    assert DIGEST == (await bench.build(request(frontend=Calls(two), exporters=(push,)))).digest
 
 
 # --- failures ---
