@@ -29,7 +29,7 @@ _FIRST_RELEASE = {
     "0.10": """
         mergeop diffop exec.meta.cgroup.parent exec.meta.ulimit exec.mount.tmpfs.size exec.secretenv
         file.rm.nofollowsymlink gateway.exec.extrahosts gateway.exec.signals gateway.warnings
-        exporter.compression.zstd exporter.compression.estargz
+        exporter.compression.zstd exporter.compression.estargz frontend.inputs.named
     """,
     "0.11": """
         cache.s3 cache.azblob exporter.image.annotations exporter.image.attestations exporter.sourcedateepoch
@@ -62,7 +62,8 @@ FIRST_RELEASE: Mapping[str, str] = MappingProxyType(
 # No daemon reports these: answered by an id that came with the same release.
 _STAND_INS = {
     "file.copy.modestring": "exec.validexitcode",
-    # Attributes of exporters have no ids in the protocol; what a daemon does not know of them it refuses, or ignores.
+    # What has no id in the protocol: a daemon that does not know it refuses it late, or does something else.
+    "frontend.inputs.named": "exec.secretenv",
     "exporter.compression.zstd": "exec.secretenv",
     "exporter.compression.estargz": "exec.secretenv",
 }
@@ -89,6 +90,7 @@ _PURPOSES = {
     "file.copy.modestring": "change permissions of a copy as `chmod` does",
     "file.copy.requiredpaths": "check that paths are there when it copies",
     "file.symlink.create": "make a symbolic link",
+    "frontend.inputs.named": "carry out lines of a Dockerfile on what other steps have made",
     "source.git": "fetch a git repository",
     "source.git.checksum": "check the commit of a git repository",
     "source.git.subdir": "fetch a directory of a git repository",

@@ -181,7 +181,10 @@ class _Build:
     @contextlib.asynccontextmanager
     async def _writing_caches(self, control: Control, session: str) -> AsyncIterator[None]:
         """Has caches ready to be written, as long as the body runs."""
-        self.caches = CacheWriters(control, lambda ref: Gateway(self.connection.channel, ref), session, self.request)
+        self.caches = CacheWriters(
+            control, lambda ref: Gateway(self.connection.channel, ref), session, self.request,
+            can_have_store=not self.connection.daemon.is_before_0_11,
+        )  # fmt: skip
         self.caches.open()
         try:
             yield
