@@ -87,6 +87,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"compression": "zstd"}, "pack layers as zstd"),
     ({"compression": "estargz"}, "pack layers as estargz"),
     ({"compression": "uncompressed"}, "pack layers as uncompressed"),
+    ({"source_date_epoch": 0}, "set the time of an image"),
     ({"force_compression": True}, "pack the layers of the base anew"),
     ({"oci_media_types": True}, "push OCI media types"),
     ({"provenance": "mode=min"}, "attest an image"),
