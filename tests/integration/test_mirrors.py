@@ -29,7 +29,8 @@ def mirrored(engine: Engine, docker: str, name: str) -> str:
     """A folder of the registry that has the base under `base:1`, and under no other name; and the image of uv."""
     folder = f"{engine.registry}/{name}"
     _, _, uv = UV_IMAGE.partition("/")
-    for image, reference in ((BASE, f"{folder}/deep/base:1"), (UV_IMAGE, f"{folder}/{uv}")):
+    names = ((BASE, "deep/base:1"), (BASE, f"library/{BASE}"), (UV_IMAGE, uv))
+    for image, reference in ((image, f"{folder}/{place}") for image, place in names):
         for command in (["tag", image, reference], ["push", "-q", reference], ["rmi", reference]):
             subprocess.run([docker, *command], check=True, env=dict(engine.environ), stdout=subprocess.DEVNULL)
     return folder
@@ -95,6 +96,21 @@ async def test_an_installation_that_has_to_wait(image: Image, build: Build, inde
 
     assert any("parity_delta" in path for path in pulled.tree())
     assert "usr/bin/less" in pulled.tree()
+
+
+async def test_builds_with_mirrors_and_without_in_turn(
+    mirrored: str, build: Build, index: Index, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one of them remembers of the base is nothing for the other, and an installation that has to wait waits."""
+    monkeypatch.setenv("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--network host")
+    registry, _, _ = mirrored.partition("/")
+    base = Image.from_base(BASE).clone(name=f"{name}-built", registry=registry, extendable=True, python_version=(3, 11))
+    for turn, mirrors in enumerate((f"docker.io={mirrored},ghcr.io={mirrored}", "") * 2):
+        monkeypatch.setenv("FLYTE_BUILDKIT_REGISTRY_MIRRORS", mirrors)
+        image = base.with_env_vars({"TURN": f"{name}-{turn}"}).with_apt_packages("less")
+        pulled = await build(image.with_pip_packages("parity-delta", index_url=index.public))
+
+        assert any("parity_delta" in path for path in pulled.tree())
 
 
 async def test_a_step_that_fails_has_its_name_and_its_last_lines(image: Image) -> None:
