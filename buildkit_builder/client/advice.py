@@ -203,6 +203,11 @@ def command_in(message: str) -> str | None:
     return found["command"] if found else None
 
 
+def without_command(message: str) -> str:
+    """The words of a daemon about a command that failed, without the command."""
+    return _COMMAND.sub("its command did not complete successfully", message)
+
+
 def image_in(message: str) -> str | None:
     """The image reference that a daemon put into words."""
     for pattern in _IMAGE:

@@ -43,6 +43,7 @@ _LOG_LINES = 20
 # Characters of what a daemon says. More would help nobody, and reading prose takes a time that grows faster than it.
 _MESSAGE_LIMIT = 10_000
 _LINE_LIMIT = 2_000
+_NAME_LIMIT = 400
 _DETAILS_LIMIT = 100
 # Bytes of a message that daemons take since 0.14; before it was a quarter (protocol: `MaxRecvMsgSize`).
 _LARGEST = 16 << 20
@@ -57,11 +58,13 @@ class VertexDescription:
     Attributes:
         name: The step as progress shows it.
         command: What it ran, or `None` where it runs nothing.
+        is_script: What it ran are words of ours, which are not shown.
         log_tail: The last lines it printed, oldest first.
     """
 
     name: str
     command: str | None = None
+    is_script: bool = False
     log_tail: tuple[str, ...] = ()
 
 
@@ -285,7 +288,7 @@ def _registry(context: _Context) -> BuildKitError | None:
     message = context.failure.message
     image = context.image or advice.image_in(message)
     mirrored = f" (at its mirror: `{context.mirror}`)" if context.mirror else ""
-    about = f"the image `{image}`{mirrored}" if image else "the registry"
+    about = f" the image `{image}`{mirrored}" if image else ""
     aside = context.aside(image)
     if advice.NO_PLATFORM.search(message):
         return BaseImageError(
@@ -294,22 +297,27 @@ def _registry(context: _Context) -> BuildKitError | None:
         )
     if advice.REGISTRY_FAILED.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            f"A registry failed at {about}{aside}: {message}. That is the registry's own fault: see its log, or try "
-            "again later."
+            f"A registry failed{about and f' at{about}'}{aside}: {message}. That is the registry's own fault: "
+            "see its log, or try again later."
         )
     if advice.UNREACHABLE.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            _sentence(f"A registry could not be reached for {about}{aside}: {message}", advice.of_registry(message))
+            _sentence(
+                f"A registry could not be reached{about and f' for{about}'}{aside}: {message}",
+                advice.of_registry(message),
+            )
         )
     if advice.DENIED.search(message):
         return CredentialsError(
-            f"A registry refused {about} for want of credentials that it accepts{aside}: {message}. Log in with "
-            f"`{_login(context.mirror or image)}` as someone who may use it, and check the name: many registries say "
-            "this of a repository that does not exist."
+            f"A registry refused{about or ' a request'} for want of credentials that it accepts{aside}: {message}. Log "
+            f"in with `{_login(context.mirror or image)}` as someone who may use it, and check the name: many "
+            "registries say this of a repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(
-            _sentence(f"A registry did not accept {about}{aside}: {message}", advice.of_registry(message))
+            _sentence(
+                f"A registry did not accept{about or ' what was pushed'}{aside}: {message}", advice.of_registry(message)
+            )
         )
     if advice.MISSING_IMAGE.search(message) and image:
         check = "Check its name and tag" + (", and that the mirror has it: nothing else is asked" if mirrored else "")
@@ -328,6 +336,9 @@ def _login(image: str | None) -> str:
 def _step_failed(context: _Context) -> StepFailedError:
     failure, step = context.failure, context.step
     command = (step.command if step else None) or advice.command_in(failure.message)
+    if step is not None and step.is_script:
+        command = None
+        failure = replace(failure, message=advice.without_command(failure.message))
     name = step.name if step else (command or context.doing)
     tail = step.log_tail[-_LOG_LINES:] if step else ()
     if context.exit_code is not None and context.exit_code != _UNKNOWN_EXIT:
@@ -356,7 +367,8 @@ def _failed_step(
             lines = _readable("\n".join(found.log_tail), None, redact).split("\n") if found.log_tail else []
             tail = tuple(_cut(line, _LINE_LIMIT) for line in lines)
             command = redact(found.command) if found.command is not None else None
-            return VertexDescription(name=redact(found.name), command=command, log_tail=tail)
+            name = _cut(" ".join(printable_lines(redact(found.name)).split()), _NAME_LIMIT)
+            return replace(found, name=redact(name), command=command, log_tail=tail)
     return None
 
 

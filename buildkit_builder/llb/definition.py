@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 
+from buildkit_builder.llb.role import Role
 from buildkit_builder.wire import ops_pb2
 
 CUSTOM_NAME = "llb.customname"
@@ -28,6 +29,8 @@ class Definition:
             nothing but point at the result. No vertices at all mean scratch.
         metadata: What belongs to a vertex but not to its digest (protocol: serialized `pb.OpMetadata`), as pairs of
             digest and bytes, sorted.
+        roles: What the program that made the graph knows of the vertices that it gave a name or a role, as pairs
+            of digest and role; never on the wire. A vertex without one is called what daemons call it.
         source_map: Where vertices were written (protocol: serialized `pb.Source`), or empty.
         digests: The digests of `ops`, in the same order.
     """
@@ -35,6 +38,7 @@ class Definition:
     ops: tuple[bytes, ...] = ()
     metadata: tuple[tuple[str, bytes], ...] = ()
     source_map: bytes = b""
+    roles: tuple[tuple[str, Role], ...] = field(default=(), compare=False)
     digests: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +114,16 @@ class Definition:
             return ops_pb2.Op.FromString(self.ops[self.digests.index(digest)])
         except ValueError:
             raise KeyError(digest) from None
+
+    def title(self, digest: str) -> str:
+        """What to call a vertex: its name, or else what it does.
+
+        Raises:
+            KeyError: If there is no such vertex.
+        """
+        op = self.op(digest)
+        kind = {"file": "a change of files", "merge": "a merge", "diff": "a difference"}.get(op.WhichOneof("op") or "")
+        return self.names.get(digest) or op.source.identifier or self.command(digest) or kind or "the result"
 
     def metadata_of(self, digest: str) -> ops_pb2.OpMetadata:
         """What belongs to the vertex with that digest; empty if nothing does."""

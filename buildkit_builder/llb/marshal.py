@@ -7,8 +7,12 @@ from collections.abc import Callable
 from buildkit_builder.llb.definition import CUSTOM_NAME, IMAGE_SCHEME, Definition, digest_of, serialize
 from buildkit_builder.llb.operation import Inputs, Operation
 from buildkit_builder.llb.platforms import Platform
+from buildkit_builder.llb.role import ORDINARY, Role
 from buildkit_builder.llb.state import State
 from buildkit_builder.wire import ops_pb2
+
+# Other programs leave out a group none of whose members is to make it appear.
+_UNSEEN = ops_pb2.ProgressGroup(id="buildkit-builder/quiet", name="what serves other steps", weak=True)
 
 
 def marshal(state: State, *, platform: Platform, rename: Callable[[str], str] = str) -> Definition:
@@ -39,6 +43,7 @@ class _Writer:
         self._digests: dict[Operation, str] = {}
         self._ops: dict[str, bytes] = {}
         self._metadata: dict[str, ops_pb2.OpMetadata] = {}
+        self._roles: dict[str, Role] = {}
 
     def visit(self, last: Operation) -> None:
         """Write an operation after all that it depends on, depth first, with a stack of its own: chains are long."""
@@ -76,6 +81,7 @@ class _Writer:
                     (digest, entry.SerializeToString(deterministic=True)) for digest, entry in self._metadata.items()
                 )
             ),
+            roles=tuple(sorted(self._roles.items(), key=lambda item: item[0])),
         )
 
     def _write(self, operation: Operation) -> None:
@@ -92,10 +98,22 @@ class _Writer:
         # Operations that differ only in what is not on the wire are one vertex, which is given what all of them say.
         metadata = self._metadata.setdefault(digest, ops_pb2.OpMetadata())
         metadata.ignore_cache |= operation.ignore_cache
-        if operation.name:
-            metadata.description[CUSTOM_NAME] = operation.name
+        self._describe(operation, digest)
         for capability in operation.capabilities():
             metadata.caps[capability] = True
+
+    def _describe(self, operation: Operation, digest: str) -> None:
+        """Note a vertex's name and role; of operations that are one vertex, the name of one that is to be seen."""
+        metadata, role = self._metadata[digest], operation.role
+        if operation.name and not (role is not None and role.quiet and metadata.description):
+            metadata.description[CUSTOM_NAME] = operation.name
+        if role is None or not (operation.name or role != ORDINARY):
+            return
+        role &= self._roles.get(digest, role)
+        self._roles[digest] = role
+        metadata.ClearField("progress_group")
+        if role.quiet:
+            metadata.progress_group.CopyFrom(_UNSEEN)
 
     def _locate(self, state: State) -> tuple[str, int]:
         assert state.op is not None  # `Inputs` adds no scratch

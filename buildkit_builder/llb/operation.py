@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from buildkit_builder.llb.role import ORDINARY, Role
 from buildkit_builder.wire import ops_pb2
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from buildkit_builder.llb.state import State
 
 NO_INPUT = -1
-# Begins the name of a vertex that only serves others, in at most a moment: progress leaves it out.
-QUIET = "[quiet] "
 NO_OUTPUT = -1
 
 
@@ -30,11 +29,13 @@ class Operation(ABC):
     Attributes:
         name: What progress calls the vertex, or `None` for the daemon's own words.
         ignore_cache: Whether to run it even if the daemon has its result.
+        role: What the program that makes the graph knows of the vertex; `None` where that was made elsewhere.
         key: Digest of the content, inputs included. Not the digest on the wire, which also depends on the platform.
     """
 
     name: str | None = None
     ignore_cache: bool = False
+    role: Role | None = ORDINARY
     key: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ def from_definition(definition: Definition, output: tuple[str, int] | None = Non
     if definition.is_scratch and output is None:
         return scratch()
     made: dict[str, Operation] = {}
+    roles = dict(definition.roles)
     for digest, data in zip(definition.digests[:-1], definition.ops[:-1], strict=True):
         metadata = definition.metadata_of(digest)
         op = ops_pb2.Op.FromString(data)
@@ -36,6 +37,7 @@ def from_definition(definition: Definition, output: tuple[str, int] | None = Non
         made[digest] = ReadyOp(
             name=metadata.description.get(CUSTOM_NAME),
             ignore_cache=metadata.ignore_cache,
+            role=roles.get(digest),
             data=op.SerializeToString(deterministic=True),
             inputs=inputs,
             needs=tuple(sorted(metadata.caps)),

@@ -9,6 +9,7 @@ from buildkit_builder.llb.execution import ExecOp, Mount, Network, ProxyEnv, Sec
 from buildkit_builder.llb.files import FileAction, FileOp
 from buildkit_builder.llb.operation import Operation
 from buildkit_builder.llb.platforms import Platform
+from buildkit_builder.llb.role import ORDINARY, Role
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,6 +46,7 @@ class State:
         valid_exit_codes: Sequence[int] = (),
         platform: Platform | None = None,
         name: str | None = None,
+        role: Role = ORDINARY,
         ignore_cache: bool = False,
         read_only_root: bool = False,
     ) -> Exec:
@@ -67,6 +69,7 @@ class State:
             valid_exit_codes: What it may end with besides failing the build; none means only 0.
             platform: Platform it runs on, if it is not the one the graph is marshalled for.
             name: What progress calls the vertex.
+            role: What is known of the vertex beside its name.
             ignore_cache: Run it even if the daemon has its result.
             read_only_root: Whether it may not write to the root, which is then no output.
 
@@ -76,6 +79,7 @@ class State:
         return Exec(
             ExecOp(
                 name=name,
+                role=role,
                 ignore_cache=ignore_cache,
                 root=self,
                 args=tuple(args),
@@ -97,7 +101,13 @@ class State:
             )
         )
 
-    def file(self, *actions: FileAction, name: str | None = None, ignore_cache: bool = False) -> State:
+    def file(
+        self,
+        *actions: FileAction,
+        name: str | None = None,
+        role: Role = ORDINARY,
+        ignore_cache: bool = False,
+    ) -> State:
         """Change files of this tree.
 
         All actions are one vertex, each working on the result of the one before.
@@ -105,12 +115,13 @@ class State:
         Args:
             *actions: What to do, from `copy`, `mkfile`, `mkdir`, `rm` and `symlink`.
             name: What progress calls the vertex.
+            role: What is known of the vertex beside its name.
             ignore_cache: Do it even if the daemon has the result.
 
         Raises:
             ValueError: If there is no action, or an owner is to be looked up by name in scratch.
         """
-        return State(FileOp(name=name, ignore_cache=ignore_cache, base=self, actions=actions))
+        return State(FileOp(name=name, role=role, ignore_cache=ignore_cache, base=self, actions=actions))
 
     def __repr__(self) -> str:
         # Operations take their identity from this text, so it names the operation by its key and not by its content.

@@ -93,4 +93,9 @@ def _unknown(error: str) -> str:
 
 
 def _fails(vertex: VertexEvent) -> bool:
-    return bool(vertex.error) and vertex.name.startswith(_IMPORT) and not vertex.error.endswith("context canceled")
+    return (
+        vertex.role is None
+        and bool(vertex.error)
+        and vertex.name.startswith(_IMPORT)
+        and not vertex.error.endswith("context canceled")
+    )

@@ -6,7 +6,6 @@ import grpc.aio
 
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolvedImage, ResolveMode
-from buildkit_builder.progress.vertex import OPTIONAL
 from buildkit_builder.solve.request import Bridge
 
 
@@ -37,7 +36,9 @@ async def resolve_image(
     """
     asked = bridge.mirrors.rewrite(reference) if mirrored else reference
     bridge.registries.add(asked, reference)
-    name = f"{OPTIONAL if optional else ''}look up {reference}"
+    name = f"[internal] {'see whether there is' if optional else 'look up'} {reference}"
+    if optional:
+        bridge.roles.learn_lookup(name, llb.Role(quiet=True, attempt=True))
 
     async def ask() -> ResolvedImage:
         return await bridge.gateway.resolve_image(asked, platform, mode=mode, log_name=name)

@@ -23,6 +23,7 @@ from buildkit_builder.solve.files import FilesSession
 from buildkit_builder.solve.layers import SharedLayers
 from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
+from buildkit_builder.solve.roles import Roles
 from buildkit_builder.wire import sourcepolicy_pb2
 
 
@@ -54,6 +55,11 @@ class Bridge(Protocol):
     @property
     def lookups(self) -> Once[ResolvedImage]:
         """Images that this build or one that runs beside it has looked up."""
+        ...
+
+    @property
+    def roles(self) -> Roles:
+        """What the build knows of its vertices."""
         ...
 
     @property

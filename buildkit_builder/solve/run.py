@@ -38,6 +38,7 @@ from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.packing import LayerWatch
 from buildkit_builder.solve.request import BuildRequest, BuildResult, named_registries
 from buildkit_builder.solve.result import gather
+from buildkit_builder.solve.roles import Roles, uncached
 from buildkit_builder.wire import control_pb2
 
 _PAINT_SECONDS = 0.1
@@ -97,6 +98,7 @@ class _Build:
     redact: Callable[[str], str]
     ref: str = field(default_factory=lambda: secrets.token_hex(16))
     trace: Trace = field(default_factory=Trace)
+    roles: Roles = field(default_factory=Roles)
     definitions: list[Definition] = field(default_factory=list)
     beside: list[asyncio.Future[None]] = field(default_factory=list)
     returning: bool = False
@@ -163,6 +165,7 @@ class _Build:
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
+        self.roles.learn(definition)
 
     def expect(self, image: Definition, platform: Platform) -> None:
         """Has layers of an image that are done packed while others are made."""
@@ -349,7 +352,7 @@ class _Build:
             async for update in control.status(self.ref):
                 self.heard = True
                 self.watch.heard(update)
-                shown = self.news.softened(update)
+                shown = self.news.softened(self.roles.told(update))
                 self.trace.apply(shown, time.time())
                 self.display.update(shown)
                 while self.news.lines:
@@ -392,10 +395,14 @@ class _Build:
     def _describe(self, digest: str) -> failures.VertexDescription | None:
         for definition in self.definitions:
             if digest in definition.digests:
+                shown = digest if self.trace.vertex(digest) else uncached(digest)
+                vertex, role = self.trace.vertex(shown), self.roles.role(digest)
+                name = self.roles.name(digest) or (vertex.title if vertex else definition.title(digest))
                 return failures.VertexDescription(
-                    name=definition.names.get(digest, digest),
+                    name=name,
                     command=definition.command(digest),
-                    log_tail=tuple(self.trace.log_tail(digest, 50)),
+                    is_script=role is not None and role.script,
+                    log_tail=tuple(self.trace.log_tail(shown, 50)),
                 )
         # Of two steps that come to the same, in this build or in one beside it, the daemon runs one, and tells of that.
         vertex = self.trace.vertex(digest)

@@ -268,6 +268,29 @@ def test_registry(message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "begins"),
+    [
+        (
+            'failed to authorize: failed to fetch anonymous token: Get "https://auth.reg.io/token": no such host',
+            "A registry could not be reached (while building): failed to authorize",
+        ),
+        (
+            "failed to fetch: unexpected status from GET request to https://reg.io/v2/: 503 Service Unavailable",
+            "A registry failed (while building): failed to fetch",
+        ),
+        (
+            "failed to authorize: 401 Unauthorized",
+            "A registry refused a request for want of credentials that it accepts (while building): failed",
+        ),
+        ("failed to push: name unknown", "A registry did not accept what was pushed (while building): failed"),
+    ],
+)
+def test_a_registry_of_which_no_image_is_known(message: str, begins: str) -> None:
+    """It is told in a sentence that names nothing where nothing is known."""
+    assert str(meaning(rpc_error(message))).startswith(begins)
+
+
+@pytest.mark.parametrize(
     ("message", "image"),
     [
         ("failed to resolve source metadata for reg.io/x:1: reg.io/x:1: not found", None),

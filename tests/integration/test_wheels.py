@@ -18,9 +18,9 @@ from buildkit_builder import llb
 from buildkit_builder.client.connection import Connection, connect
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.errors import StepFailedError
+from buildkit_builder.plan.steering import FOLLOWS
 from buildkit_builder.plan.wheels import (
     NO_BUILDS,
-    NOT_ALL,
     UV_CACHE,
     WORK_FOLDER,
     PythonLayer,
@@ -243,7 +243,7 @@ async def test_all_or_failure(bench: Bench, packages: tuple[str, ...]) -> None:
     with pytest.raises(StepFailedError) as caught:
         await bench.trees(one=ahead.root)
 
-    assert f"exit code {NOT_ALL}" in str(caught.value)
+    assert f"exit code {FOLLOWS}" in str(caught.value)
     assert "waits for the steps before it" in str(caught.value)
     assert "rror" not in str(caught.value).partition("waits")[0].partition("Using Python")[2]
 

@@ -13,6 +13,7 @@ from tests.conftest import Engine
 from tests.parity.bases import Bases
 from tests.parity.builders import Parity, Tally, strip_syntax
 from tests.parity.packages import Index, serve
+from tests.parity.random_layers.world import World, opened
 from tests.parity.tools import Tools, download
 
 TALLY = pytest.StashKey[Tally]()
@@ -42,6 +43,13 @@ def index(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = Path(kept) / "parity" if kept else tmp_path_factory.mktemp("parity")
     with serve(download(folder / f"wheels-{platform.machine()}", "poetry", "hatchling")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def world(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Bases, files and indexes that layers meet on."""
+    with opened(bases, tmp_path_factory.mktemp("world")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

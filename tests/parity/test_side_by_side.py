@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from buildkit_builder.lower import Environment
 from buildkit_builder.spec import (
     AptLayer,
     CommandsLayer,
@@ -34,7 +32,7 @@ from buildkit_builder.spec import (
 from tests.conftest import Engine
 from tests.parity.bases import Bases
 from tests.parity.packages import BACKEND, Index, Package, serve, write_sdist
-from tests.parity.twice import differences
+from tests.parity.twice import differences, in_order, in_parallel
 
 # A repository of apt's whose packages do what real ones do to the system.
 REPOSITORY = r"""RUN <<'EOF'
@@ -85,14 +83,6 @@ COMPILED = BACKEND.replace(
     "    made = subprocess.run(['bkb-cc'], capture_output=True, text=True, check=True).stdout\n"
     "    pathlib.Path('src/parity_native/made.py').write_text(f'MADE = {made!r}\\n')\n",
 )
-
-
-def _branches(environment: Environment) -> Environment:
-    return replace(environment, side_by_side=True)
-
-
-def _sequence(environment: Environment) -> Environment:
-    return replace(environment, side_by_side=False)
 
 
 def folder(path: Path) -> LocalFiles:
@@ -187,4 +177,4 @@ def test_side_by_side_gives_what_the_users_order_gives(
             creates_user=False,
             uv_image="ghcr.io/astral-sh/uv:0.13.4",
         )
-        assert "" == asyncio.run(differences(spec, engine.address, (_branches, _sequence)))
+        assert "" == asyncio.run(differences(spec, engine.address, (in_parallel, in_order)))

@@ -195,7 +195,7 @@ def test_a_part_leaves_no_trace() -> None:
     how = wheels(PROJECT, "uv sync --locked", is_part=True)
 
     assert how is not None
-    assert "install() { TMPDIR=$tmp uv sync --locked" in how.command(all_of_it=False)
+    assert "install() { PATH=$user_path TMPDIR=$tmp uv sync --locked" in how.command(all_of_it=False)
 
 
 if __name__ == "__main__":

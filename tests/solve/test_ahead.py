@@ -12,7 +12,8 @@ from buildkit_builder import llb
 from buildkit_builder.errors import StepFailedError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
-from buildkit_builder.plan.wheels import AHEAD, NOT_ALL
+from buildkit_builder.plan.steering import FOLLOWS
+from buildkit_builder.plan.wheels import AHEAD
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.once import Once
@@ -30,6 +31,14 @@ PLATFORMS = (("linux", "arm64"),)
 ALL = dict.fromkeys(llb.FIRST_RELEASE, True)
 
 
+CHECK = "check that with_pip_packages numpy may be ahead"
+
+
+def commands(graph: llb.Definition) -> list[str]:
+    """The vertices that run something, and so may fail; their layers are called after them."""
+    return [digest for digest in graph.digests if graph.command(digest) is not None]
+
+
 class Strict(Daemon):
     """A daemon on which whatever is installed ahead has to be built, or a step of a given name fails.
 
@@ -37,16 +46,16 @@ class Strict(Daemon):
     none.
     """
 
-    failing = AHEAD
+    failing: str | tuple[str, ...] = AHEAD
     names: tuple[str, ...] | None = None
 
     async def _llbbridge_solve(self, request: gateway_pb2.SolveRequest, context: Any) -> Any:
         graph = llb.Definition.from_wire(request.Definition)
-        failing = [digest for digest, name in graph.names.items() if name.endswith(self.failing)]
+        failing = [digest for digest in commands(graph) if graph.names.get(digest, "").endswith(self.failing)]
         whole = [digest for digest, name in graph.names.items() if name == "with_pip_packages numpy"]
         if request.Evaluate and failing and not (self.failing == AHEAD and whole):
             named = failing[:1] if self.names is None else self.names
-            details = [*map(vertex, named), *([exit_message(NOT_ALL)] if named else [])]
+            details = [*map(vertex, named), *([exit_message(FOLLOWS)] if named else [])]
             await Refusal("did not complete successfully: exit code: 75", details=details).raise_in(context)
         return await super()._llbbridge_solve(request, context)
 
@@ -69,7 +78,7 @@ async def build(bench: Bench, attempts: Memory, seen: Memory | None = None) -> l
     """Builds the image.
 
     Returns:
-        The names of the steps of each graph that was solved to be evaluated.
+        The names of the steps of each graph that was solved to be evaluated, but for checks, which run beside.
     """
     before = len(bench.fake.called(services.LLBBRIDGE_SOLVE))
     frontend = ImageFrontend(
@@ -78,7 +87,8 @@ async def build(bench: Bench, attempts: Memory, seen: Memory | None = None) -> l
     )  # fmt: skip
     await frontend.build(bench)
     solved = bench.fake.called(services.LLBBRIDGE_SOLVE)[before:]
-    return [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]
+    graphs = [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]
+    return [names for names in graphs if CHECK not in names]
 
 
 async def test_an_installation_that_cannot_be_ahead_is_built_in_its_place(strict: Bench, tmp_path: Path) -> None:
@@ -107,12 +117,8 @@ async def test_a_vertex_of_a_graph_that_was_given_up_is_told_by_its_step(strict:
     seen = Memory(tmp_path / "seen")
     await build(strict, Memory(tmp_path / "first"), seen=seen)
     first = strict.fake.called(services.LLBBRIDGE_SOLVE)
-    dropped = [
-        digest
-        for call in first
-        for digest, name in llb.Definition.from_wire(call.Definition).names.items()
-        if name.endswith(AHEAD)
-    ]
+    graphs = [llb.Definition.from_wire(call.Definition) for call in first]
+    dropped = [digest for graph in graphs for digest in commands(graph) if graph.names.get(digest, "").endswith(AHEAD)]
     _, config = strict.fake.images["docker.io/library/debian:12"]
     strict.fake.images["docker.io/library/debian:12"] = (f"sha256:{'b' * 64}", config)
     strict.fake.names = (dropped[0],)  # type: ignore[attr-defined]
@@ -137,6 +143,27 @@ async def test_the_next_build_begins_with_what_was_right(strict: Bench, tmp_path
     [only] = [names for names in await build(strict, Memory(tmp_path)) if "with_apt_packages git" in names]
 
     assert "with_pip_packages numpy" in only
+
+
+async def test_what_would_have_been_steered_is_not_ahead_at_all(strict: Bench, tmp_path: Path) -> None:
+    """Not even what has wheels; the next build knows."""
+    strict.fake.failing = CHECK  # type: ignore[attr-defined]
+    graphs = [await build(strict, Memory(tmp_path)) for _ in range(2)]
+    [again] = [names for names in graphs[1] if "with_apt_packages git" in names]
+
+    for last in (graphs[0][-1], again):
+        assert "with_pip_packages numpy" in last
+        assert "with_pip_packages numpy (wheels)" not in last
+
+
+async def test_what_fails_of_an_installation_that_was_steered_is_built_again(strict: Bench, tmp_path: Path) -> None:
+    """A step after it may fail only since it was ahead."""
+    strict.fake.failing = ("with_pip_packages numpy (wheels)", CHECK)  # type: ignore[attr-defined]
+    strict.fake.names = ()  # type: ignore[attr-defined]
+    *_, last = await build(strict, Memory(tmp_path))
+
+    assert "with_pip_packages numpy" in last
+    assert "with_pip_packages numpy (wheels)" not in last
 
 
 async def test_what_does_not_rest_on_an_attempt_is_begun_beside_it(

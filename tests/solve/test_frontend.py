@@ -27,6 +27,7 @@ from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.request import CacheEntry
+from buildkit_builder.solve.roles import Roles
 from buildkit_builder.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
 from buildkit_builder.wire import control_pb2, gateway_pb2, services
 from tests.fakes.buildkit import FakeBuildKit, Refusal
@@ -72,6 +73,7 @@ class Bench:
     remembered: list[llb.Definition] = field(default_factory=list)
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)
+    roles: Roles = field(default_factory=Roles)
     mirrors: Mirrors = NO_MIRRORS
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
