@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from flyte import Image
 from flyte.errors import ImageBuildError
 
 from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.client.control import Control
+from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.parity.packages import Index, serve
@@ -120,3 +122,29 @@ async def test_a_step_that_fails_has_its_name_and_its_last_lines(image: Image) -
 
     assert "The step `with_commands echo last words; exit 3` failed" in str(caught.value)
     assert "\n  last words" in str(caught.value)
+
+
+async def test_layers_are_packed_ahead(image: Image, build: Build, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that has ended is known as a layer of the image while another runs."""
+    asked: list[control_pb2.SolveRequest] = []
+    solve = Control.solve
+
+    async def watched(self: Control, request: control_pb2.SolveRequest) -> Mapping[str, str]:
+        asked.append(request)
+        return await solve(self, request)
+
+    monkeypatch.setattr(Control, "solve", watched)
+    await build(image.with_commands([f"sleep 2; echo {name} > /a"]).with_commands([f"sleep 4; echo {name} > /b"]))
+
+    exports = [dict(exporter.Attrs)["push"] for request in asked for exporter in request.Exporters]
+    assert ["false", "true"] == sorted(exports)
+    assert [False, False] == [request.HasField("SourcePolicy") for request in asked]
+
+
+async def test_lines_of_a_dockerfile(image: Image, build: Build) -> None:
+    """An image that only they name comes from its mirror too: the daemon follows the mirrors there by itself."""
+    line = "--mount=type=bind,from=example.invalid/deep/base:1,target=/other cp /other/etc/debian_version /from-other"
+
+    pulled = await build(image.with_commands(["echo before > /before"]).with_commands([line, "cat /before"]))
+
+    assert pulled.tree()["from-other"].content == pulled.tree()["etc/debian_version"].content
