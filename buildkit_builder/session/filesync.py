@@ -187,7 +187,9 @@ def _option(call: Call, key: str) -> list[str]:
 def _patterns(call: Call, key: str) -> list[str]:
     values = _option(call, key)
     # Each is tried on every file, so that more of them would keep this machine busy for as long as the daemon likes.
-    if len(values) > _PATTERNS_LIMIT or any(len(value) > _PATTERN_LIMIT or "\0" in value for value in values):
+    # A `.dockerignore` of an encoding with empty bytes makes patterns of them, which match nothing.
+    unfit = [value for value in values if len(value) > _PATTERN_LIMIT or ("\0" in value and key == "followpaths")]
+    if len(values) > _PATTERNS_LIMIT or unfit:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"The {key} are too many, or not what a path can be.")
     return values
 
