@@ -89,6 +89,11 @@ def _refuse_without_store(spec: ImageSpec | DockerfileSpec, settings: Settings, 
         ),
         (settings.force_compression, "pack the layers of the base anew", "leave `force_compression` out"),
         (settings.oci_media_types is True, "push OCI media types", "leave `oci_media_types` out"),
+        (
+            settings.epoch is not None,
+            "set the time of an image",
+            "leave `source_date_epoch` out, and SOURCE_DATE_EPOCH unset",
+        ),
     )
     for is_wanted, what, instead in wanted:
         if is_wanted:
