@@ -386,4 +386,4 @@ class _Build:
         vertex = self.trace.vertex(digest)
         if vertex is None or advice.exit_code_in(vertex.error) is None:
             return None
-        return failures.VertexDescription(name=vertex.name, log_tail=tuple(self.trace.log_tail(digest, 50)))
+        return failures.VertexDescription(name=vertex.title, log_tail=tuple(self.trace.log_tail(digest, 50)))
