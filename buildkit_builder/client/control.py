@@ -45,6 +45,11 @@ class DaemonInfo:
     revision: str = ""
     package: str = ""
 
+    @property
+    def is_before_0_11(self) -> bool:
+        """Whether it is older than what says which it is."""
+        return not self.version
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:

@@ -26,10 +26,11 @@ class Members(dict[str, Any]):
 
     def values_of(self, name: str) -> list[Any]:
         """All values of a member, the last one last."""
-        return [value for key, value in self.pairs if key.lower() == name.lower()]
+        return [value for key, value in self.pairs if key.casefold() == name.casefold()]
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=Members)
+# Whole numbers as others, since Python refuses the longest.
+_DECODER = json.JSONDecoder(object_pairs_hook=Members, parse_int=float)
 
 
 def read_object(data: bytes) -> Members:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,8 @@ _MESSAGE_LIMIT = 10_000
 _LINE_LIMIT = 2_000
 _NAME_LIMIT = 400
 _DETAILS_LIMIT = 100
+# Bytes of a message that daemons take since 0.14; before it was a quarter (protocol: `MaxRecvMsgSize`).
+_LARGEST = 16 << 20
 # What follows in an address tells nobody anything, or is a signature.
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'?]{20,}?(?=:?(?:[\s\"']|$))")
 
@@ -131,6 +133,7 @@ def translate(
     mirror: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
     logs: Iterable[str] = (),
+    vertexes: Sequence[str] = (),
 ) -> BuildKitError:
     """Say what an error of the daemon means.
 
@@ -143,6 +146,7 @@ def translate(
         redact: Takes the values of secrets out of a text; applied to everything that is kept.
         logs: Lines that came with what failed. A registry's status stands there and not in the error, if the
             registry had words of its own.
+        vertexes: Those that are known to have failed so, where the daemon's error names none, as Docker Engine 20.10.
 
     Returns:
         The error to raise from `error`.
@@ -151,6 +155,7 @@ def translate(
     failure = replace(
         failure,
         message=_readable(failure.message, _MESSAGE_LIMIT, redact),
+        vertexes=failure.vertexes or tuple(vertexes),
         sources=tuple(printable(_readable(place, _LINE_LIMIT, redact)) for place in failure.sources),
     )
     step = _failed_step(failure, describe, redact)
@@ -223,6 +228,8 @@ def _first_that_fits(context: _Context) -> BuildKitError:
         return disk
     if context.runs_command:
         return _step_failed(context)
+    if (large := advice.TOO_LARGE.search(message)) is not None:
+        return _too_large(context, int(large["size"]), int(large["limit"]))
     if _incapable(failure):
         return CapabilityError(
             f"The daemon cannot do what the image needs ({context.where}): {message}. A newer BuildKit or Docker "
@@ -248,6 +255,18 @@ def _cancelled(failure: Failure) -> bool:
 
 def _incapable(failure: Failure) -> bool:
     return failure.code == grpc.StatusCode.UNIMPLEMENTED or bool(advice.INCAPABLE.search(failure.message))
+
+
+def _too_large(context: _Context, size: int, limit: int) -> BuildKitError:
+    newer = size <= _LARGEST and limit < _LARGEST
+    takes = f"BuildKit 0.14 or newer takes {_LARGEST >> 20} MiB. To build with this one, put" if newer else "Put"
+    text = (
+        f"The graph of the image is too large for the daemon ({context.where}): it has {size / 2**20:.1f} MiB, of "
+        f"{limit >> 20} MiB that the daemon takes ({context.failure.message}). {takes} what is long in the image's "
+        "definition (a command, the content of a file, a list of requirements, variables) into a file, and copy that "
+        "with `with_source_file`: files are sent by themselves."
+    )
+    return CapabilityError(text) if newer else ImageError(text)
 
 
 def _disk_full(context: _Context) -> DiskFullError | None:
@@ -301,10 +320,8 @@ def _registry(context: _Context) -> BuildKitError | None:
             )
         )
     if advice.MISSING_IMAGE.search(message) and image:
-        there = ", and that the mirror has it: nothing else is asked" if context.mirror else ""
-        return BaseImageError(
-            f"There is no image `{image}`{mirrored}{aside}: {message}. Check its name and tag{there}."
-        )
+        check = "Check its name and tag" + (", and that the mirror has it: nothing else is asked" if mirrored else "")
+        return BaseImageError(f"There is no image `{image}`{mirrored}{aside}: {message}. {check}.")
     return None
 
 

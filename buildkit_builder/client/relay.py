@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import ssl
 import weakref
 from typing import Protocol, cast
 
@@ -118,6 +119,9 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the loss on at once (asyncio.Protocol)."""
+        if isinstance(exc, ssl.SSLError) and self.failure is None:
+            # What TLS says of a client without the right certificate comes after the handshake.
+            self.failure = exc
         if not self.closed.done():
             self.closed.set_result(None)
         if self._peer is not None:

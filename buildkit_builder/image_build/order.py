@@ -189,7 +189,8 @@ class Order:
         caches = self.caches.of_platforms(platforms)
         async with contextlib.AsyncExitStack() as stack:
             files = None
-            if directories and self.job.shares_files:
+            # BuildKit 0.8 and 0.9 ask for local files in a session of the build, whichever is named.
+            if directories and self.job.shares_files and not connection.daemon.is_before_0_11:
                 files = await stack.enter_async_context(common.files(connection).serve(directories))
             yield BuildRequest(
                 title=spec.reference,

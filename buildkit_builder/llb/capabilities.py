@@ -30,6 +30,7 @@ _FIRST_RELEASE = {
     "0.10": """
         mergeop diffop exec.meta.cgroup.parent exec.meta.ulimit exec.mount.tmpfs.size exec.secretenv
         file.rm.nofollowsymlink gateway.exec.extrahosts gateway.exec.signals gateway.warnings
+        exporter.compression.zstd exporter.compression.estargz frontend.inputs.named
     """,
     "0.11": """
         cache.s3 cache.azblob exporter.image.annotations exporter.image.attestations exporter.sourcedateepoch
@@ -59,8 +60,14 @@ FIRST_RELEASE: Mapping[str, str] = MappingProxyType(
     {capability: release for release, listed in _FIRST_RELEASE.items() for capability in listed.split()}
 )
 
-# Declared but never registered, so no daemon reports it: answered by an id that came with the same release.
-_STAND_INS = {"file.copy.modestring": "exec.validexitcode"}
+# No daemon reports these: answered by an id that came with the same release.
+_STAND_INS = {
+    "file.copy.modestring": "exec.validexitcode",
+    # What has no id in the protocol: a daemon that does not know it refuses it late, or does something else.
+    "frontend.inputs.named": "exec.secretenv",
+    "exporter.compression.zstd": "exec.secretenv",
+    "exporter.compression.estargz": "exec.secretenv",
+}
 
 _PURPOSES = {
     "mergeop": "merge layers side by side",
@@ -76,11 +83,15 @@ _PURPOSES = {
     "exec.mount.tmpfs.size": "limit the size of a directory in memory",
     "exec.secretenv": "give a secret to a command as a variable",
     "exec.validexitcode": "let a command end with an exit code of its own",
+    "exporter.compression.estargz": "pack layers as estargz",
+    "exporter.compression.zstd": "pack layers as zstd",
+    "exporter.image.annotations": "annotate an image",
     "file.copy.alwaysreplaceexistingdestpaths": "replace what is in the way of a copy",
     "file.copy.includeexcludepatterns": "copy by include and exclude patterns",
     "file.copy.modestring": "change permissions of a copy as `chmod` does",
     "file.copy.requiredpaths": "check that paths are there when it copies",
     "file.symlink.create": "make a symbolic link",
+    "frontend.inputs.named": "carry out lines of a Dockerfile on what other steps have made",
     "source.git": "fetch a git repository",
     "source.git.checksum": "check the commit of a git repository",
     "source.git.subdir": "fetch a directory of a git repository",

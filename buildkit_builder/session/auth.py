@@ -38,6 +38,7 @@ from buildkit_builder.wire.auth_pb2 import (
 
 _SEED_BYTES = 16
 _REFUSED_SECONDS = 30.0
+_SHOWN_LIMIT = 1000  # registries; no build has as many
 
 
 class Auth:
@@ -106,7 +107,8 @@ class Auth:
         if not self.registries.allow(host):
             # To these the daemon goes by itself, without credentials (protocol: buildkit `session/auth/auth.go`).
             raise RpcError(StatusCode.UNAVAILABLE, f"The build names no image of {host}.")
-        self._shown.add(host)
+        if len(self._shown) < _SHOWN_LIMIT:
+            self._shown.add(host)
         try:
             # Daemons ask eight times at once: one question waits for the helper, and no more of the session's threads.
             async with self._turn:

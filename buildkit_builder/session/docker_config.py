@@ -8,6 +8,7 @@ an entry is an error for whoever asks for its registry, and for nobody else.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from buildkit_builder import config
 from buildkit_builder.client.docker_json import Members, object_of, read_object, text_of
@@ -158,10 +160,15 @@ def _of_host(auths: Mapping[str, Entry], host: str) -> Entry | None:
     for key in _keys(host):
         if key in auths:
             return auths[key]
-    for key, entry in auths.items():  # old files have addresses for keys
-        if key.partition("://")[2].partition("/")[0] == host or key.partition("/")[0] == host:
-            return entry
-    return None
+    return next((entry for key, entry in auths.items() if _host_in(key) == host), None)
+
+
+def _host_in(key: str) -> str:
+    """The registry that a key means: old files have addresses for keys."""
+    if "://" in key:
+        with contextlib.suppress(ValueError):
+            return urlsplit(key).netloc.rpartition("@")[2]
+    return key.partition("/")[0]
 
 
 def _judged(entry: Entry | None) -> Credentials | None:

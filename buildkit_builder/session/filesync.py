@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -136,11 +137,13 @@ class FileSync:
     Attributes:
         begun: The names of those that the daemon has begun to read.
         errors: Why files could not be sent, in order.
+        notices: What the user should know of files that were sent.
     """
 
     def __init__(self, directories: Iterable[LocalDirectory]) -> None:
         self.begun: set[str] = set()
         self.errors: list[BuildKitError] = []
+        self.notices: list[str] = []
         self._directories: dict[str, LocalDirectory] = {}
         self.add(directories)
 
@@ -166,7 +169,7 @@ class FileSync:
                 exclude=_patterns(call, "exclude-patterns"),
                 follow=_patterns(call, "followpaths"),
             )
-            await _Sender(call, await call.in_thread(entries)).run()
+            await _Sender(call, await call.in_thread(entries), self._notice).run()
         except PatternError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"In the local directory {name!r}, {error}.") from error
         except BuildKitError as error:
@@ -174,6 +177,10 @@ class FileSync:
                 self.errors.append(error)
             await call.write(Packet(type=Packet.PACKET_ERR, data=str(error).encode()).SerializeToString())
             raise
+
+    def _notice(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
 
 
 def _option(call: Call, key: str) -> list[str]:
@@ -187,7 +194,9 @@ def _option(call: Call, key: str) -> list[str]:
 def _patterns(call: Call, key: str) -> list[str]:
     values = _option(call, key)
     # Each is tried on every file, so that more of them would keep this machine busy for as long as the daemon likes.
-    if len(values) > _PATTERNS_LIMIT or any(len(value) > _PATTERN_LIMIT or "\0" in value for value in values):
+    # A `.dockerignore` of an encoding with empty bytes makes patterns of them, which match nothing.
+    unfit = [value for value in values if len(value) > _PATTERN_LIMIT or ("\0" in value and key == "followpaths")]
+    if len(values) > _PATTERNS_LIMIT or unfit:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"The {key} are too many, or not what a path can be.")
     return values
 
@@ -198,13 +207,15 @@ class _Content(NamedTuple):
     source: str
     size: int
     mtime: int
+    inode: int
 
 
 class _Sender:
     """One listing, and the answers to the requests that it raises."""
 
-    def __init__(self, call: Call, entries: Iterator[Entry]) -> None:
+    def __init__(self, call: Call, entries: Iterator[Entry], notice: Callable[[str], None]) -> None:
         self._call = call
+        self._notice = notice
         self._entries = entries
         self._contents: dict[int, _Content | None] = {}  # of the files that were not asked for yet
         self._listed = 0
@@ -251,7 +262,7 @@ class _Sender:
         packets: list[bytes] = []
         for entry in entries:
             if entry.has_content:
-                self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime)
+                self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime, entry.inode)
             elif not entry.mode & MODE_TYPE and not entry.link:
                 self._contents[self._listed] = None
             self._listed += 1
@@ -277,32 +288,32 @@ class _Sender:
             requests = [await self._requests.get()]
             while len(requests) < _REQUEST_BATCH and not self._requests.empty():
                 requests.append(self._requests.get_nowait())
-            with closing(Pieces(_data(requests))) as packets:
+            with closing(Pieces(_data(requests, self._notice))) as packets:
                 while batch := await self._call.in_thread(packets.take, _READ_BATCH):
                     await self._call.write(*batch)
 
 
-def _data(requests: list[tuple[int, _Content | None]]) -> Generator[bytes, None, None]:
+def _data(requests: list[tuple[int, _Content | None]], notice: Callable[[str], None]) -> Generator[bytes, None, None]:
     for number, content in requests:
         if content is not None:
-            with closing(_chunks(content)) as chunks:
+            with closing(_chunks(content, notice)) as chunks:
                 for chunk in chunks:
                     yield Packet(type=Packet.PACKET_DATA, ID=number, data=chunk).SerializeToString()
         yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
 
 
 def _stat(entry: Entry, mtime: int) -> Stat:
-    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=mtime, linkname=entry.link)
+    said = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=mtime, linkname=entry.link)
     if entry.mode & MODE_DEVICE:
-        stat.devmajor, stat.devminor = os.major(entry.device), os.minor(entry.device)
+        said.devmajor, said.devminor = os.major(entry.device), os.minor(entry.device)
     xattrs = xattrs_of(entry)
     if xattrs:
-        stat.xattrs.update(xattrs)
-    return stat
+        said.xattrs.update(xattrs)
+    return said
 
 
-def _chunks(content: _Content) -> Generator[bytes, None, None]:
-    """Reads a file that must be, from the first byte to the last, what was listed."""
+def _chunks(content: _Content, notice: Callable[[str], None]) -> Generator[bytes, None, None]:
+    """Reads what was listed of a file that must not have changed since, but for what was added to its end."""
     try:
         # A file swapped for a link or a pipe since it was listed must neither be followed nor waited for.
         descriptor = os.open(content.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -321,19 +332,25 @@ def _chunks(content: _Content) -> Generator[bytes, None, None]:
                 break
             left -= len(chunk)
             yield chunk
-        _check(descriptor, content)
+        grew = _check(descriptor, content)
         if left:
             raise _changed(content)
+        if grew:
+            notice(f"{content.source} grew while it was being sent: the image has what was there before.")
     except OSError as error:
         raise SourceError(f"The file {content.source} cannot be read: {error.strerror}.") from error
     finally:
         os.close(descriptor)
 
 
-def _check(descriptor: int, content: _Content) -> None:
+def _check(descriptor: int, content: _Content) -> bool:
+    """Returns whether the file has grown, as logs do, and is the same otherwise."""
     status = os.fstat(descriptor)
-    if status.st_size != content.size or status.st_mtime_ns != content.mtime:
+    if status.st_size == content.size and status.st_mtime_ns == content.mtime:
+        return False
+    if status.st_size <= content.size or status.st_ino != content.inode or not stat.S_ISREG(status.st_mode):
         raise _changed(content)
+    return True
 
 
 def _changed(content: _Content) -> SourceChangedError:

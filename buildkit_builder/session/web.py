@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import select
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPMessage
+from http.client import HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import (
-    BaseHandler,
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
     HTTPHandler,
@@ -30,7 +32,7 @@ import truststore
 
 from buildkit_builder import config
 from buildkit_builder.errors import RegistryError
-from buildkit_builder.session.proxies import proxy_for
+from buildkit_builder.session.proxies import Proxy, proxy_for
 
 _SECONDS = 30.0
 _ANSWER_LIMIT = 1 << 20  # bytes
@@ -96,9 +98,8 @@ def fetch(request: Request, trust: Trust) -> bytes:
     environ = config.environment()
     opener = OpenerDirector()
     for handler in (
-        HTTPHandler(),
-        HTTPSHandler(context=trust.context(environ)),
-        _Proxies(environ),
+        _Http(environ),
+        _Https(environ, trust.context(environ)),
         _Redirects(),
         HTTPDefaultErrorHandler(),
         HTTPErrorProcessor(),
@@ -130,31 +131,91 @@ def _words(reason: object) -> str:
     return str(reason).rstrip(".") or type(reason).__name__
 
 
-class _Proxies(BaseHandler):
-    """Sends requests by the proxies of the environment."""
+def _by_proxy(request: Request, environ: Mapping[str, str]) -> Proxy | None:
+    """Sends a request by the proxy of the environment, if there is one for it."""
+    proxy = proxy_for(request.full_url, environ)
+    if proxy is None:
+        return None
+    if proxy.scheme not in ("http", "https"):
+        raise RegistryError(
+            f"{request.type.upper()}_PROXY names the proxy {proxy.scheme}://{proxy.host}, and proxies are spoken to by "
+            "http:// and https:// only; that is how they are asked for connections with TLS as well."
+        )
+    if proxy.user:
+        pair = base64.b64encode(proxy.user.encode()).decode()
+        request.add_unredirected_header("Proxy-Authorization", f"Basic {pair}")
+    request.set_proxy(proxy.host, proxy.scheme)
+    return proxy
 
-    # After what says which host the request is for.
-    handler_order = HTTPHandler.handler_order + 100
 
+class _Http(HTTPHandler):
     def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
         self._environ = environ
 
     def http_request(self, request: Request) -> Request:
-        proxy = proxy_for(request.full_url, self._environ)
-        if proxy is None:
-            return request
-        if proxy.scheme != "http" and (proxy.scheme != "https" or request.type == "https"):
-            raise RegistryError(
-                f"{request.type.upper()}_PROXY names the proxy {proxy.scheme}://{proxy.host}, and proxies are spoken "
-                "to by http:// only; that is how they are asked for connections with TLS as well."
-            )
-        if proxy.user:
-            pair = base64.b64encode(proxy.user.encode()).decode()
-            request.add_unredirected_header("Proxy-Authorization", f"Basic {pair}")
-        request.set_proxy(proxy.host, proxy.scheme)
+        request = super().do_request_(request)
+        _by_proxy(request, self._environ)
         return request
 
-    https_request = http_request
+
+class _Https(HTTPSHandler):
+    def __init__(self, environ: Mapping[str, str], context: ssl.SSLContext) -> None:
+        super().__init__(context=context)
+        self._environ = environ
+        self._trust = context
+        self._proxy: Proxy | None = None
+
+    def https_request(self, request: Request) -> Request:
+        request = super().do_request_(request)
+        self._proxy = _by_proxy(request, self._environ)
+        return request
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        by_tls = self._proxy is not None and self._proxy.scheme == "https"
+        connection: Any = _TunnelByTls if by_tls else http.client.HTTPSConnection
+        return self.do_open(connection, req, context=self._trust)
+
+
+class _TunnelByTls(http.client.HTTPSConnection):
+    """A connection with TLS through a proxy that itself is spoken to with TLS."""
+
+    def __init__(self, host: str, *, context: ssl.SSLContext, **more: Any) -> None:
+        super().__init__(host, context=context, **more)
+        self._trust = context
+        self._target = ""
+
+    def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        super().set_tunnel(host, port, headers)
+        self._target = urlsplit(f"//{host}").hostname or ""
+
+    def connect(self) -> None:
+        plain = socket.create_connection((self.host, self.port), self.timeout)
+        proxy = self._trust.wrap_socket(plain, server_hostname=self.host)
+        # Python's TLS goes over a socket of the system's, and not over TLS.
+        self.sock, far = socket.socketpair()
+        self.sock.settimeout(self.timeout)
+        threading.Thread(target=_pump, args=(proxy, far), daemon=True).start()
+        self._tunnel()  # type: ignore[attr-defined] # what http.client does here
+        self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._target)
+
+
+def _pump(proxy: ssl.SSLSocket, far: socket.socket) -> None:
+    """Passes on what comes from either side, until one of them ends."""
+    with proxy, far, contextlib.suppress(OSError):
+        while True:
+            for ready in [proxy] if proxy.pending() else select.select([proxy, far], [], [], _SECONDS)[0]:
+                other = far if ready is proxy else proxy
+                # What has arrived may be TLS's own, and no data.
+                ready.setblocking(False)
+                try:
+                    data = ready.recv(1 << 16)
+                except ssl.SSLWantReadError:
+                    continue
+                if not data:
+                    return
+                other.settimeout(_SECONDS)
+                other.sendall(data)
 
 
 class _Redirects(HTTPRedirectHandler):

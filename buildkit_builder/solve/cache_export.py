@@ -57,13 +57,20 @@ class CacheWriters:
         gateway: Makes one for a build by its ref.
         session: The build's: it has the folders of local caches.
         request: The build.
+        can_have_store: Whether the daemon, if it is a Docker Engine's, could have the containerd image store.
     """
 
     def __init__(
-        self, control: Control, gateway: Callable[[str], Gateway], session: str, request: BuildRequest
+        self,
+        control: Control,
+        gateway: Callable[[str], Gateway],
+        session: str,
+        request: BuildRequest,
+        *,
+        can_have_store: bool = True,
     ) -> None:
         exports = [export for export in request.cache_exports if export.entry.type != INLINE]
-        self._writers = [_Writer(control, gateway, session, request, export) for export in exports]
+        self._writers = [_Writer(control, gateway, session, request, export, can_have_store) for export in exports]
 
     def open(self) -> None:
         """Begins the solves, which wait."""
@@ -112,6 +119,7 @@ class _Writer:
     session: str
     request: BuildRequest
     export: CacheExport
+    can_have_store: bool
     ref: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def open(self) -> None:
@@ -132,7 +140,7 @@ class _Writer:
             await self._file(await self._written())
         except (grpc.aio.AioRpcError, BuildKitError) as error:
             said = (error.details() or error.code().name) if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            text = redact(cache_news.not_written(_name(self.export), said))
+            text = redact(cache_news.not_written(_name(self.export), said, can_have_store=self.can_have_store))
             if self.export.required:
                 raise SolveError(text) from error
             display.log(text)

@@ -74,6 +74,9 @@ class Mirrors:
         return any(rule.pattern.fullmatch(reference) for rule in self._rules)
 
 
+NO_MIRRORS = Mirrors()
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     """One mirror: what a name is that begins with the registry, with all that follows it as a group."""

@@ -285,7 +285,12 @@ class PlatformBuild:
             raise
 
     async def _build_lines(self, question: BuildLines) -> Lowered:
-        """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes."""
+        """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes.
+
+        Raises:
+            CapabilityError: It would look for the image in a registry, or does not say what it has made.
+        """
+        self.solver.capabilities.require("frontend.inputs.named")
         image = question.image
         text = "\n".join(["FROM base", *question.lines, ""])
         dockerfile = llb.scratch().file(llb.mkfile("/Dockerfile", text.encode()), name=question.name)

@@ -21,7 +21,7 @@ from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.exporters import Exporter, Push
 from buildkit_builder.solve.files import FilesSession
 from buildkit_builder.solve.layers import SharedLayers
-from buildkit_builder.solve.mirrors import Mirrors
+from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.roles import Roles
 from buildkit_builder.wire import sourcepolicy_pb2
@@ -171,7 +171,7 @@ class BuildRequest:
     cache_imports: tuple[CacheEntry, ...] = ()
     cache_exports: tuple[CacheExport, ...] = ()
     notes: tuple[str, ...] = ()
-    mirrors: Mirrors = Mirrors()
+    mirrors: Mirrors = NO_MIRRORS
     source_policy: sourcepolicy_pb2.Policy | None = None
     entitlements: tuple[str, ...] = ()
     internal: bool = False

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
+import ssl
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -13,7 +16,7 @@ import pytest
 
 from buildkit_builder.client.connection import Connection, Pool, connect
 from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import TLS, Endpoint
+from buildkit_builder.client.endpoint import TLS, Endpoint, Kind
 from buildkit_builder.errors import CapabilityError, EndpointError
 from buildkit_builder.wire import control_pb2, services
 from tests.fakes import certificates
@@ -355,3 +358,52 @@ async def _until(condition: Callable[[], bool]) -> None:
     """Wait for what only the system can report; the suite's own time limit ends it."""
     while not condition():
         await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def alerting(context: ssl.SSLContext) -> Iterator[str]:
+    """A port of a server that says in TLS's own words why it goes no further, as Go's does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                        secured.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", ["buildkit", "docker"])
+@pytest.mark.parametrize("alerts", [True, False])
+async def test_a_client_certificate_that_is_wanted(tmp_path: Path, kind: Kind, alerts: bool) -> None:
+    """Who has none is told of that, and nothing of sockets of ours."""
+    certs = certificates.make(tmp_path)
+    context = certs.server_context("h2")
+    tls = TLS(ca=str(certs.ca))
+    async with contextlib.AsyncExitStack() as stack:
+        if alerts:
+            address = stack.enter_context(alerting(context))
+        else:
+            fake = await stack.enter_async_context(FakeBuildKit())
+            address = (await stack.enter_async_context(FakeEngine(fake.path, api="1.53", tls=context))).address
+        with pytest.raises(EndpointError) as caught:
+            await connect(Endpoint(address=address, kind=kind, tls=tls))
+
+    assert "client certificate" in str(caught.value)
+    assert [] == [word for word in ("bkb-", "unix:", "Start Docker") if word in str(caught.value)]
+
+
+async def test_a_port_that_closes_at_once_names_no_socket_of_ours() -> None:
+    """The address that was given is told, once."""
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+        address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(EndpointError, match="it closed the connection") as caught:
+            await connect(buildkit(address))
+
+    assert "bkb-" not in str(caught.value)

@@ -17,6 +17,7 @@ from buildkit_builder.errors import (
     CredentialsError,
     DaemonLostError,
     DiskFullError,
+    ImageError,
     RegistryError,
     SolveError,
     StepFailedError,
@@ -352,6 +353,7 @@ def test_cancelled(code: grpc.StatusCode, message: str) -> None:
         (grpc.StatusCode.UNKNOWN, "failed to load LLB: unknown API capability exec.new"),
         (grpc.StatusCode.UNKNOWN, "requested experimental feature mergeop  has been disabled on the build server"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (5000000 vs. 4194304)"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (16777216 vs. 4194304)"),
     ],
 )
 def test_capability(code: grpc.StatusCode, message: str) -> None:
@@ -360,6 +362,19 @@ def test_capability(code: grpc.StatusCode, message: str) -> None:
 
     assert isinstance(error, CapabilityError)
     assert message in str(error)
+
+
+@pytest.mark.parametrize("limit", [4 << 20, 16 << 20])
+@pytest.mark.parametrize("size", [(16 << 20) + 1, 17_000_123, 900_000_000])
+def test_a_graph_that_no_daemon_takes(size: int, limit: int) -> None:
+    """It is too large, and what to do about that; no newer daemon would help."""
+    said = f"grpc: received message larger than max ({size} vs. {limit})"
+    error = meaning(rpc_error(said, code=grpc.StatusCode.RESOURCE_EXHAUSTED))
+
+    assert isinstance(error, ImageError)
+    assert "too large" in str(error)
+    assert "with_source_file" in str(error)
+    assert "newer" not in str(error)
 
 
 def test_status_of_keeps_code_and_details() -> None:

@@ -122,16 +122,21 @@ async def test_doctor_leaves_the_daemon_alive() -> None:
 
 async def test_the_fake_ends_as_a_real_daemon_would() -> None:
     """What it is sent past the client ends it, and a test that has not wanted that fails."""
-    with pytest.raises(AssertionError, match="would have ended: .*Cache"):
-        async with FakeBuildKit() as fake, await connect(Endpoint(address=fake.address, kind="buildkit")) as connection:
-            raw = connection.channel.unary_unary(
-                services.CONTROL_SOLVE,
-                request_serializer=control_pb2.SolveRequest.SerializeToString,
-                response_deserializer=control_pb2.SolveResponse.FromString,
-            )
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await raw(control_pb2.SolveRequest(Ref="r"))
-            assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    fake = FakeBuildKit()
+    await fake.start()
+    async with await connect(Endpoint(address=fake.address, kind="buildkit")) as connection:
+        raw = connection.channel.unary_unary(
+            services.CONTROL_SOLVE,
+            request_serializer=control_pb2.SolveRequest.SerializeToString,
+            response_deserializer=control_pb2.SolveResponse.FromString,
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await raw(control_pb2.SolveRequest(Ref="r"))
+    with pytest.raises(AssertionError, match="would have ended"):
+        await fake.__aexit__()
+
+    assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert [True] == ["Cache" in why for why in fake.panics]
 
 
 async def test_an_old_daemon_runs_a_result_without_a_look_into_it() -> None:

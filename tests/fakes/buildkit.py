@@ -9,7 +9,7 @@ async with FakeBuildKit() as fake:
     fake.refuse(services.LLBBRIDGE_SOLVE, "exit code: 1", details=[vertex(digest), exit_message(1)])
 ```
 
-Of a message that some BuildKit would end of, it ends as well (`panics`), and the test fails, whoever has caught the loss.
+Of a message that some BuildKit would end of, it ends as well (`panics`), and the test fails, whoever caught the loss.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ is not there is an index out of range. Found by reading buildkit's `control`, `f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from buildkit_builder.llb.definition import digest_of
@@ -18,7 +18,7 @@ _EMPTY = -1
 
 def panics_of(method: str, request: Any) -> list[str]:
     """Why a daemon would end of a request; nothing where it would not."""
-    checks = {
+    checks: Mapping[str, Callable[[Any], Iterator[str]]] = {
         services.CONTROL_SOLVE: _solve,
         services.LLBBRIDGE_SOLVE: _gateway_solve,
         services.LLBBRIDGE_RETURN: _return,
@@ -110,9 +110,13 @@ def _exec(message: ops_pb2.ExecOp, count: int) -> Iterator[str]:
     for mount in message.mounts:
         if not _EMPTY <= mount.input < count:
             yield f"the mount {mount.dest} of an input that is not there (getMountDeps, to 0.31)"
-        needed = {ops_pb2.CACHE: "cacheOpt", ops_pb2.SECRET: "secretOpt", ops_pb2.SSH: "SSHOpt"}.get(mount.mountType)
-        if needed is not None and not mount.HasField(needed):
-            yield f"the mount {mount.dest} without {needed} (MountManager, all)"
+        given = {
+            ops_pb2.CACHE: mount.HasField("cacheOpt"),
+            ops_pb2.SECRET: mount.HasField("secretOpt"),
+            ops_pb2.SSH: mount.HasField("SSHOpt"),
+        }
+        if not given.get(mount.mountType, True):
+            yield f"the mount {mount.dest} without its options (MountManager, all)"
 
 
 def _file(message: ops_pb2.FileOp, count: int) -> Iterator[str]:

@@ -207,6 +207,9 @@ ME = Credentials(username="me", password="word")
         (b'{"auths": {"r": {"username": "me", "password": "\\ud800"}}}', Credentials(username="me", password="\ufffd")),
         (b'{"auths": {"r": {"auth": "eDp5", "username": null}, "r": {"auth": "bWU6d29yZA=="}}}', ME),
         (b'{"auths": {"https://r/v1/": {"auth": "bWU6d29yZA=="}}}', ME),
+        (b'{"auths": {"https://u:p@r?x": {"auth": "bWU6d29yZA=="}}}', ME),
+        (b'{"auths": {"http://[bad": {}, "r/v1/": {"auth": "bWU6d29yZA=="}}}', ME),
+        (GOOD[:-1] + b', "x": ' + b"9" * 5000 + b"}", ME),
     ],
 )
 def test_what_works_with_docker_works_here(tmp_path: Path, content: bytes, expected: Credentials) -> None:

@@ -205,15 +205,18 @@ async def test_malformed_patterns_are_refused(tmp_path: Path) -> None:
         assert "'a['" in await call.details()
 
 
-@pytest.mark.parametrize("change", ["grow", "shrink", "touch", "vanish", "link", "pipe"])
+@pytest.mark.parametrize("change", ["shrink", "touch", "replace", "vanish", "link", "pipe"])
 async def test_files_that_change_are_noticed(tmp_path: Path, change: str) -> None:
     """A file that is not any more what was listed is an error that names it, told to the daemon and kept."""
     file = tmp_path / "file"
     file.write_bytes(b"content")
 
     def act() -> None:
-        if change in ("grow", "shrink"):
-            file.write_bytes(b"content, and more" if change == "grow" else b"con")
+        if change == "shrink":
+            file.write_bytes(b"con")
+        elif change == "replace":
+            (tmp_path / "new").write_bytes(b"content, and more")
+            (tmp_path / "new").replace(file)
         elif change == "touch":
             os.utime(file, ns=(1, 1))
         else:
@@ -230,6 +233,50 @@ async def test_files_that_change_are_noticed(tmp_path: Path, change: str) -> Non
     assert ("vanished" in str(failure)) is (change == "vanish")
     assert str(failure) == tree.error
     assert {} == tree.contents
+
+
+async def test_files_that_grow(tmp_path: Path) -> None:
+    """Of a log that is written to meanwhile, what was listed is sent, and that is said; of others nothing is."""
+    file, sync = tmp_path / "log", FileSync([LocalDirectory("src", tmp_path)])
+    write_tree(tmp_path, {"log": b"one line\n", "other": b""})
+
+    def append() -> None:
+        with file.open("ab") as log:
+            log.write(b"another\n" * 1000)
+
+    async with attach(Session([sync])) as daemon:
+        first = await daemon.pull("src", listed=append)
+        assert [f"{file} grew while it was being sent: the image has what was there before."] == sync.notices
+        second = await daemon.pull("src")
+
+    assert {"log": b"one line\n", "other": b""} == first.contents
+    assert 9 == first.stat("log").size
+    assert file.read_bytes() == second.contents["log"]
+    assert 1 == len(sync.notices)
+
+
+async def test_files_that_grow_while_they_are_read(tmp_path: Path) -> None:
+    """Neither does it end, nor does it grow, while somebody goes on writing; but cut off, it is not what was listed."""
+    file = tmp_path / "log"
+    file.write_bytes(b"x" * 30_000_000)
+    session = Session([FileSync([LocalDirectory("src", tmp_path)])])
+    async with attach(session) as daemon:
+        for size_then in (30_001_000, 1000):
+            call = daemon.stream(services.FILESYNC_DIFF_COPY, [("dir-name", "src")])
+            while message := await call.read():
+                size = Packet.FromString(message).stat.size
+            await call.write(Packet(type=Packet.PACKET_REQ, ID=0).SerializeToString())
+            packet, came = Packet.FromString(await call.read()), 0
+            os.truncate(file, size_then)
+            while packet.type == Packet.PACKET_DATA and packet.data:
+                came += len(packet.data)
+                packet = Packet.FromString(await call.read())
+            if packet.type == Packet.PACKET_DATA:
+                assert size == came
+                assert session.failure is None
+
+    assert packet.type == Packet.PACKET_ERR
+    assert isinstance(session.failure, SourceChangedError)
 
 
 async def test_files_that_change_while_they_are_read(tmp_path: Path) -> None:

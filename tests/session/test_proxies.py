@@ -164,18 +164,33 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
+@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("user", ["", "me:p%40ss@"])
-def test_tokens_come_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
-    """A server with TLS is reached by CONNECT, with the proxy's password for the proxy alone."""
+def test_tokens_come_through_a_tunnel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, secure: bool) -> None:
+    """A server with TLS is reached by CONNECT, with the proxy's password for the proxy alone; so by one with TLS."""
     certs = certificates.make(tmp_path, name="auth.example")
-    with token_server(certs.https()) as server, web_proxy(server.port) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{user}127.0.0.1:{proxy.port}")
+    with token_server(certs.https()) as server, web_proxy(server.port, certs.https() if secure else None) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"{'https' if secure else 'http'}://{user}127.0.0.1:{proxy.port}")
         proxy.wants = f"Basic {base64.b64encode(b'me:p@ss').decode()}" if user else ""
         challenge = Challenge(host="r.example", realm="https://auth.example/token", scopes=("pull",))
         token = fetch_token(challenge, PASSWORD, ca_bundle=certs.ca)
 
-    assert ("POST:me:pull", [("CONNECT", "auth.example:443")]) == (token.value, proxy.asked)
-    assert [proxy.wants] == proxy.shown
+        again = fetch_token(challenge, Credentials(), ca_bundle=certs.ca)
+
+    assert ("POST:me:pull", "GET::pull") == (token.value, again.value)
+    assert [("CONNECT", "auth.example:443")] * 2 == proxy.asked
+    assert [proxy.wants] * 2 == proxy.shown
+
+
+def test_a_proxy_that_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy with TLS that nobody vouches for is not spoken to."""
+    certs = certificates.make(tmp_path)
+    with token_server(certs.https()) as server, web_proxy(server.port, certs.https()) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://me:word@127.0.0.1:{proxy.port}")
+        with pytest.raises(RegistryError, match="its certificate is not trusted"):
+            fetch_token(Challenge(host="r.example", realm="https://auth.example/token"), PASSWORD)
+
+    assert [] == proxy.asked
 
 
 def test_a_proxy_that_wants_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,8 @@ def token_server(tls: ssl.SSLContext | None = None) -> Iterator[TokenServer]:
         state.address = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/token"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield state
-        server.shutdown()
-        thread.join()
+        try:
+            yield state
+        finally:
+            server.shutdown()
+            thread.join()

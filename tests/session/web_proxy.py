@@ -54,7 +54,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             here = self.connection
             while True:
-                for ready in select.select([here, there], [], [])[0]:
+                waiting = isinstance(here, ssl.SSLSocket) and here.pending()
+                for ready in [here] if waiting else select.select([here, there], [], [])[0]:
                     data = ready.recv(1 << 16)
                     if not data:
                         return
@@ -96,6 +97,8 @@ def web_proxy(target: int, tls: ssl.SSLContext | None = None) -> Iterator[WebPro
         state.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield state
-        server.shutdown()
-        thread.join()
+        try:
+            yield state
+        finally:
+            server.shutdown()
+            thread.join()

@@ -34,6 +34,11 @@ ALL = dict.fromkeys(llb.FIRST_RELEASE, True)
 CHECK = "check that with_pip_packages numpy may be ahead"
 
 
+def commands(graph: llb.Definition) -> list[str]:
+    """The vertices that run something, and so may fail; their layers are called after them."""
+    return [digest for digest in graph.digests if graph.command(digest) is not None]
+
+
 class Strict(Daemon):
     """A daemon on which whatever is installed ahead has to be built, or a step of a given name fails.
 
@@ -46,11 +51,7 @@ class Strict(Daemon):
 
     async def _llbbridge_solve(self, request: gateway_pb2.SolveRequest, context: Any) -> Any:
         graph = llb.Definition.from_wire(request.Definition)
-        failing = [
-            digest
-            for digest, name in graph.names.items()
-            if name.endswith(self.failing) and not name.startswith("the layers of ")
-        ]
+        failing = [digest for digest in commands(graph) if graph.names.get(digest, "").endswith(self.failing)]
         whole = [digest for digest, name in graph.names.items() if name == "with_pip_packages numpy"]
         if request.Evaluate and failing and not (self.failing == AHEAD and whole):
             named = failing[:1] if self.names is None else self.names
@@ -73,7 +74,7 @@ async def bench() -> AsyncIterator[Bench]:
         yield bench
 
 
-async def build(bench: Bench, attempts: Memory, seen: Memory = Memory()) -> list[list[str]]:
+async def build(bench: Bench, attempts: Memory, seen: Memory | None = None) -> list[list[str]]:
     """Builds the image.
 
     Returns:
@@ -81,8 +82,9 @@ async def build(bench: Bench, attempts: Memory, seen: Memory = Memory()) -> list
     """
     before = len(bench.fake.called(services.LLBBRIDGE_SOLVE))
     frontend = ImageFrontend(
-        plan=plan(SPEC), platforms=(ARM64,), environment=Environment(side_by_side=True), attempts=attempts, seen=seen
-    )
+        plan=plan(SPEC), platforms=(ARM64,), environment=Environment(side_by_side=True),
+        attempts=attempts, seen=seen or Memory(),
+    )  # fmt: skip
     await frontend.build(bench)
     solved = bench.fake.called(services.LLBBRIDGE_SOLVE)[before:]
     graphs = [list(llb.Definition.from_wire(call.Definition).names.values()) for call in solved]
@@ -115,12 +117,8 @@ async def test_a_vertex_of_a_graph_that_was_given_up_is_told_by_its_step(strict:
     seen = Memory(tmp_path / "seen")
     await build(strict, Memory(tmp_path / "first"), seen=seen)
     first = strict.fake.called(services.LLBBRIDGE_SOLVE)
-    dropped = [
-        digest
-        for call in first
-        for digest, name in llb.Definition.from_wire(call.Definition).names.items()
-        if name.endswith(AHEAD)
-    ]
+    graphs = [llb.Definition.from_wire(call.Definition) for call in first]
+    dropped = [digest for graph in graphs for digest in commands(graph) if graph.names.get(digest, "").endswith(AHEAD)]
     _, config = strict.fake.images["docker.io/library/debian:12"]
     strict.fake.images["docker.io/library/debian:12"] = (f"sha256:{'b' * 64}", config)
     strict.fake.names = (dropped[0],)  # type: ignore[attr-defined]

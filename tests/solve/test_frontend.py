@@ -24,7 +24,7 @@ from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.mirrors import Mirrors
+from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.request import CacheEntry
 from buildkit_builder.solve.roles import Roles
@@ -74,7 +74,7 @@ class Bench:
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)
     roles: Roles = field(default_factory=Roles)
-    mirrors: Mirrors = Mirrors()
+    mirrors: Mirrors = NO_MIRRORS
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         work.close()
@@ -256,3 +256,14 @@ async def test_lines_that_the_frontend_refuses(bench: Bench) -> None:
     bench.fake.refusal = Refusal("dockerfile parse error on line 2: unknown instruction: RUNN")
     with pytest.raises(grpc.aio.AioRpcError, match="unknown instruction: RUNN"):
         await build(bench, DockerfileLayer(lines=("RUNN make",)))
+
+
+@pytest.mark.parametrize("layers", [(LINES,), (BEFORE, LINES), (LINES, AFTER)])
+async def test_a_daemon_whose_frontend_knows_no_inputs(layers: tuple[Layer, ...]) -> None:
+    """BuildKit 0.8 and 0.9 would look for the image so far in a registry: it is refused before anything runs."""
+    old = dict.fromkeys((name for name, first in llb.FIRST_RELEASE.items() if first in ("0.8", "0.9")), True)
+    async with running(Daemon(platforms=(("linux", "arm64"),), llb_caps=old)) as bench:
+        with pytest.raises(CapabilityError, match=r"cannot carry out lines of a Dockerfile .*BuildKit 0\.10 or newer"):
+            await build(bench, *layers)
+
+        assert [] == [call for call in bench.fake.called(services.LLBBRIDGE_SOLVE) if call.Frontend or call.Evaluate]

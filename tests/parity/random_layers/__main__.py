@@ -18,8 +18,8 @@ from buildkit_builder import flyte_image
 from buildkit_builder.spec import ImageSpec
 from tests.conftest import Engine, _engine
 from tests.parity.bases import Bases
+from tests.parity.random_layers.layers import evaluated
 from tests.parity.random_layers.sequences import LEFT, Comparison, drawn, seeds_of
-from tests.parity.random_layers.vocabulary import evaluated
 from tests.parity.random_layers.world import World, opened
 from tests.parity.twice import build_twice, in_order, in_parallel
 
@@ -48,8 +48,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, opened(bases, Path(folder)) as world:
         if options.code:
             return asyncio.run(_one(world, engine, options))
-        comparison = Comparison(world=world, address=engine.address, registry=engine.registry)
-        asyncio.run(_many(comparison, options))
+        comparison = Comparison(world=world, address=engine.address)
+        try:
+            asyncio.run(_many(comparison, options))
+        except KeyboardInterrupt:
+            print("interrupted")
         print(comparison.summary())
         return 1 if comparison.found else 0
 
@@ -68,10 +71,12 @@ async def _many(comparison: Comparison, options: argparse.Namespace) -> None:
     until = time.monotonic() + options.minutes * 60
 
     def in_time(seeds: Iterable[int]) -> Iterator[int]:
-        for seed in seeds:
+        for number, seed in enumerate(seeds):
             if time.monotonic() > until:
                 print(f"the time is up before seed {seed}")
                 return
+            if number % 25 == 24:
+                print(f"# before seed {seed}: {dict(comparison.seen)}", flush=True)
             yield seed
 
     async for finding in comparison.run(in_time(options.seeds), jobs=options.jobs):
