@@ -282,6 +282,10 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
             file("answers", "/dist"),
             file("answers", "/root/.cache/a"),
             file("answers", "/app/requirements.txt"),
+            folder("one", "/app/requirements.txt"),
+            folder("one", "/requirements.txt"),
+            folder("one", "/app/pyproject.toml"),
+            file("index.toml", "/data/uv.toml"),
             folder("one", "/app/.venv"),
         ),
         (
@@ -328,6 +332,7 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
             file("patch.py", "/env/lib/python3.11/site-packages/wa/__init__.py"),
             file("patch.py", "/env/link/lib/python3.11/site-packages/wa/__init__.py"),
             file("patch.py", "/vendor/venv/lib/python3.11/site-packages/wa/__init__.py"),
+            file("patch.py", "/data/lib/python3.11/site-packages/wa/__init__.py"),
             folder("one", "/vendor/venv/share"),
             folder("one", "/opt"),
             workdir(f"{SITE}/wa"),
@@ -399,5 +404,6 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "constrained": ("constraints", "programs"),
     "home": ("the script of bkb-rc", "settings of apt", "settings by a variable", "index by settings"),
     "venv": ("a project", "a target", "where an installation runs"),
+    "spread": ("the environment", "where an installation runs"),
     "own": ("the environment", "where an installation runs", "a target"),
 }

@@ -139,6 +139,12 @@ BASES: Mapping[str, tuple[str, ...]] = {
         "RUN useradd --create-home flyte && python3 -m venv --without-pip /env/own && ln -s own /env/link",
         "ENV VIRTUALENV=/env/link UV_PYTHON=/env/link/bin/python",
     ),
+    "spread": (
+        _ONLY,
+        "RUN useradd --create-home flyte && python3 -m venv --without-pip /env && mkdir /data && mv /env/lib /data/",
+        "RUN ln -s /data/lib /env/lib",
+        "ENV VIRTUALENV=/env UV_PYTHON=/env/bin/python",
+    ),
     "venv": (
         _ONLY,
         "RUN python3 -m venv --without-pip /app/.venv",
