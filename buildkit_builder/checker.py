@@ -37,14 +37,14 @@ class BuildKitImageChecker:
         Returns:
             The image's reference, or `None` where it has to be built.
         """
-        from buildkit_builder import flyte_settings, image_build
+        from buildkit_builder import flyte_image, flyte_settings, image_build
 
         reference = f"{repository}:{tag}"
         if "/" not in repository:
             return None  # only an engine could have it, and building it again costs nothing
         try:
             settings = flyte_settings.load()
-            platforms = tuple(name for name in arch if not settings.platforms or name in settings.platforms)
+            platforms = flyte_image.chosen(arch, settings.platforms)
             found = await image_build.look_up(reference, platforms or arch, settings, _spec(reference))
         except BuildKitError as error:
             status.warn(f"Could not look up {reference}, so it is built: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from dataclasses import dataclass, replace
 
 from buildkit_builder import llb
@@ -13,7 +12,9 @@ from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CapabilityError, DaemonLostError, ImageError
+from buildkit_builder.session.credentials import Credentials
 from buildkit_builder.session.docker_config import DockerConfig
+from buildkit_builder.session.registries import is_insecure
 from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
@@ -88,6 +89,11 @@ def _refuse_without_store(spec: ImageSpec | DockerfileSpec, settings: Settings, 
         ),
         (settings.force_compression, "pack the layers of the base anew", "leave `force_compression` out"),
         (settings.oci_media_types is True, "push OCI media types", "leave `oci_media_types` out"),
+        (
+            settings.epoch is not None,
+            "set the time of an image",
+            "leave `source_date_epoch` out, and SOURCE_DATE_EPOCH unset",
+        ),
     )
     for is_wanted, what, instead in wanted:
         if is_wanted:
@@ -139,15 +145,31 @@ async def push_from_engine(
     """
     name = llb.ImageReference.parse(reference)
     found = await asyncio.to_thread(credentials.lookup, name.domain)
-    shown = {"username": found.username, "password": found.password, "identitytoken": found.identity_token}
     try:
         async with route_to(endpoint) as route:
-            digest = await docker_engine.push(route, name, {k: v for k, v in shown.items() if v})
+            try:
+                digest = await docker_engine.push(route, name, _shown(found))
+            except docker_engine.PushRefusedError:
+                newer = await asyncio.to_thread(lambda: credentials.lookup(name.domain, refused=found))
+                if newer == found:
+                    raise
+                digest = await docker_engine.push(route, name, _shown(newer))
     except docker_engine.PushRefusedError as error:
+        credentials.forget(name.domain)
         raise failures.refused_push(str(error), reference) from error
     except OSError as error:
         raise DaemonLostError(f"The Docker Engine went away while it was pushing {reference}: {error}.") from error
     return replace(result, digest=digest or result.digest)
+
+
+def _shown(credentials: Credentials) -> dict[str, str]:
+    shown = {
+        "username": credentials.username,
+        "password": credentials.password,
+        "identitytoken": credentials.identity_token,
+        "registrytoken": credentials.registry_token,
+    }
+    return {name: value for name, value in shown.items() if value}
 
 
 async def _has_containerd_store(connection: Connection) -> bool:
@@ -164,16 +186,3 @@ def _push(reference: str, settings: Settings) -> Push:
         annotations=settings.annotations,
         rewrite_timestamps=settings.epoch is not None,
     )
-
-
-def is_insecure(registry: str, declared: tuple[str, ...]) -> bool:
-    """Whether a registry may be spoken to without TLS: it is declared so, or it is on this machine's loopback."""
-    host = registry.rpartition(":")[0] if ":" in registry.rpartition("]")[2] else registry
-    return registry in declared or host in declared or host == "localhost" or _is_loopback(host.strip("[]"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, be it 127.example.com

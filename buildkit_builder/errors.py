@@ -29,6 +29,7 @@ next. They never hold the value of a secret.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # What a terminal would obey. Words of others come without it, see `terminal`; this is for what slipped through, and is
 # replaced, so that nothing grows together.
@@ -44,6 +45,18 @@ class BuildKitError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are made again from `args` alone, which leaves out what a subclass wants beside the message.
+        return _made_again, (type(self), self.args, vars(self))
+
+
+def _made_again(kind: type[BuildKitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BuildKitError:
+    """The error as it was, in another process or as a copy."""
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 class ConfigError(BuildKitError):

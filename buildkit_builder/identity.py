@@ -103,7 +103,9 @@ def _canonical(value: Any) -> bytes:
         return _framed("list", value)
     if isinstance(value, PurePath):
         return _framed("path", [value.name])
-    data = value if isinstance(value, bytes) else repr(value).encode() if not isinstance(value, str) else value.encode()
+    text = value if isinstance(value, str) else repr(value)
+    # What is not UTF-8 stays what it is: paths may have such names.
+    data = value if isinstance(value, bytes) else text.encode(errors="surrogateescape")
     return b"%s %d:%s" % (type(value).__name__.encode(), len(data), data)
 
 

@@ -22,6 +22,7 @@ from buildkit_builder.client.dialers import Route, Straight, Upgraded, UpgradeRe
 from buildkit_builder.client.docker_engine import EngineFacts
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.client.relay import Dialer, Relay
+from buildkit_builder.client.sockets import plain
 from buildkit_builder.errors import BuildKitError, CapabilityError, EndpointError
 
 _METADATA_MAX = 16 * 1024 * 1024
@@ -143,7 +144,8 @@ async def _find_way(endpoint: Endpoint, stack: contextlib.AsyncExitStack) -> _Wa
         if facts is not None:
             endpoint = replace(endpoint, kind="docker")
             upgrade = not facts.direct_grpc
-    if route.path is not None and not upgrade:
+    # grpcio has a way of its own to write a socket without a path.
+    if route.path is not None and not upgrade and not route.path.startswith("\0"):
         return _Way(endpoint=endpoint, target=f"unix:{route.path}", authority=route.authority, route=route)
     relay = await stack.enter_async_context(Relay(Upgraded(route) if upgrade else Straight(route)))
     return _Way(endpoint=endpoint, target=relay.target, authority=route.authority, relay=relay, route=route)
@@ -167,7 +169,12 @@ async def route_to(endpoint: Endpoint) -> AsyncIterator[Route]:
     """
     command = command_of(endpoint)
     if command is None:
-        yield Route.of(endpoint)
+        route = Route.of(endpoint)
+        if route.path is None:
+            yield route
+        else:
+            with plain(route.path) as path:
+                yield replace(route, path=path)
         return
     async with Relay(Spawned(command)) as relay:
         yield Route(path=relay.path, relay=relay)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from buildkit_builder.flyte_image.files import local_file
 from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
-from buildkit_builder.session.patterns import Matcher, parse_dockerignore
+from buildkit_builder.llb import Platform
+from buildkit_builder.session.patterns import Matcher, read_dockerignore
 from buildkit_builder.spec import (
     CopyLayer,
     DockerfileSpec,
@@ -28,7 +30,17 @@ from buildkit_builder.spec import (
     UvProjectLayer,
 )
 
-__all__ = ["KNOWN_FLYTE", "default_uv_image", "enters", "keeps", "needs_building", "read"]
+__all__ = ["KNOWN_FLYTE", "chosen", "default_uv_image", "enters", "keeps", "needs_building", "read"]
+
+
+def chosen(platforms: Iterable[str], only: Iterable[str]) -> tuple[str, ...]:
+    """Those of an image's platforms that the setting leaves to build, each once, as daemons spell them.
+
+    Raises:
+        ImageError: One of them is no platform.
+    """
+    left = Platform.parse_each(only)
+    return tuple(str(platform) for platform in Platform.parse_each(platforms) if not left or platform in left)
 
 
 def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...] = ()) -> ImageSpec | DockerfileSpec:
@@ -44,7 +56,7 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
         MissingSourceError: A file or folder named by a layer is not there.
         ImageError: Anything else that is wrong with the image.
     """
-    wanted = tuple(platform for platform in image.platform if not platforms or platform in platforms)
+    wanted = chosen(image.platform, platforms)
     if not wanted:
         raise ImageError(
             f"The image is for {', '.join(image.platform)}, and `image.buildkit.platforms` leaves only "
@@ -129,13 +141,20 @@ def _matcher(patterns: tuple[str, ...]) -> Any:
 
 
 def _ignore_patterns(image: Image) -> tuple[str, ...]:
-    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder."""
-    from flyte._internal.imagebuild.utils import get_and_list_dockerignore
+    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder.
 
-    for layer in image._layers:
-        if isinstance(layer, flyte_layers.DockerIgnore) and not Path(layer.path).is_file():
-            raise MissingSourceError(f"with_dockerignore: the file `{Path(layer.path).absolute()}` does not exist.")
-    return tuple(get_and_list_dockerignore(image))
+    Flyte takes a byte order mark for a part of the first pattern, and lets a file that is not UTF-8 leave out nothing.
+    """
+    from flyte._initialize import _get_init_config
+
+    config = _get_init_config()
+    files = _dockerignores(image) or ([Path(config.root_dir) / ".dockerignore"] if config is not None else [])
+    if not files or not files[-1].is_file():
+        return ()
+    with _reading(files[-1]):
+        lines = files[-1].read_bytes().decode(errors="surrogateescape").removeprefix("\ufeff").split("\n")
+    patterns = (line.strip() for line in lines)
+    return tuple(pattern for pattern in patterns if pattern and not pattern.startswith("#"))
 
 
 def _outer_patterns(image: Image) -> tuple[str, ...]:
@@ -144,9 +163,32 @@ def _outer_patterns(image: Image) -> tuple[str, ...]:
     It copies the files of `with_dockerignore` into its context, where relative paths are what they are for the user,
     and the one of that name is the context's own.
     """
-    paths = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
-    own = [path for path in paths if path.name == ".dockerignore"]
-    return tuple(parse_dockerignore(own[-1].read_text(encoding="utf-8", errors="replace"))) if own else ()
+    own = [path for path in _dockerignores(image) if path.name == ".dockerignore"]
+    if not own:
+        return ()
+    with _reading(own[-1]):
+        return tuple(read_dockerignore(own[-1]))
+
+
+def _dockerignores(image: Image) -> list[Path]:
+    """The files of `with_dockerignore`.
+
+    Raises:
+        MissingSourceError: One is not there.
+    """
+    files = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
+    for file in files:
+        if not file.is_file():
+            raise MissingSourceError(f"with_dockerignore: the file `{file.absolute()}` does not exist.")
+    return files
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MissingSourceError(f"The file `{file.absolute()}` cannot be read: {error.strerror}.") from error
 
 
 def _within(layer: flyte_layers.Layer, read: Layer, outer: tuple[str, ...]) -> Layer:

@@ -9,12 +9,10 @@ import time
 from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
 from buildkit_builder.image_build.job import Spec, identity_of
-from buildkit_builder.image_build.order import Order, credentials, lookup_key
+from buildkit_builder.image_build.order import Order, auth, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
 from buildkit_builder.image_build.sharing import find_nodes, shared
 from buildkit_builder.progress.display import open_screen
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.mirrors import Mirrors
@@ -57,7 +55,7 @@ async def look_up(
     environ = config.environment()
     probe = PlatformProbe(
         reference=reference,
-        platforms=tuple(llb.Platform.parse(name) for name in platforms),
+        platforms=llb.Platform.parse_each(platforms),
         identity=await asyncio.to_thread(identity_of, spec) if spec is not None else None,
     )
     docker_config = credentials(spec, settings, environ)
@@ -68,7 +66,7 @@ async def look_up(
             probe.base = (spec.base, "local" if local else "default")
         request = BuildRequest(
             title=reference, frontend=probe, internal=True,
-            attachables=(Auth(docker_config, registries=Registries(settings.credentials_for)),),
+            attachables=(auth(docker_config, settings),),
             mirrors=Mirrors(settings.registry_mirrors),
             lookups=common.lookups(lookup_key(connection, spec, settings)),
         )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +20,15 @@ from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import DockerfileLines, LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.patterns import Matcher, parse_dockerignore
+from buildkit_builder.session.patterns import Matcher, read_dockerignore
 from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
+
+_MADE_UP = 1 << 40  # the bit that marks addresses of groups, which no card has
 
 Spec = ImageSpec | DockerfileSpec
 
@@ -35,7 +39,7 @@ def identity_of(spec: Spec) -> Identity:
         folder = spec.dockerfile.parent
         own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
         ignore = next((file for file in (own, folder / ".dockerignore") if file.is_file()), None)
-        patterns = parse_dockerignore(ignore.read_text(encoding="utf-8")) if ignore is not None else ()
+        patterns = read_dockerignore(ignore) if ignore is not None else ()
         return Identity.of(spec, contents.digest_of([LocalDirectory("context", folder)], tuple(patterns)))
     projects = [layer for layer in spec.layers if isinstance(layer, UvProjectLayer)]
     needed = [files for layer in projects for _, files in layer.editables]
@@ -194,7 +198,10 @@ def _directory(source: LocalSource) -> LocalDirectory:
 
 def _shared_key(root: Path) -> str:
     """Under what the daemon keeps its copy of a folder: this machine's folder, whoever builds from it."""
-    return hashlib.sha256(f"{uuid.getnode():x}:{root}".encode()).hexdigest()
+    node = uuid.getnode()
+    # Where no network card has an address, Python makes one up, another one in every process.
+    machine = socket.gethostname() if node & _MADE_UP else f"{node:x}"
+    return hashlib.sha256(machine.encode() + b":" + os.fsencode(root)).hexdigest()
 
 
 def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingProxyType({})) -> Environment:

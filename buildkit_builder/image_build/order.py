@@ -77,7 +77,7 @@ class Order:
             BuildKitError: A secret has no value, or a file that is needed cannot be read.
         """
         secrets = all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
-        platforms = tuple(llb.Platform.parse(name) for name in spec.platforms)
+        platforms = llb.Platform.parse_each(spec.platforms)
         caches = Caches.of(spec.reference, platforms, settings, environ)
         hidden = [value for name, value in secrets.items() if name != CA_SECRET]
         return cls(
@@ -201,14 +201,14 @@ class Order:
                 attachables=(
                     *([FileSync(directories)] if files is None else []),
                     Secrets(self.secrets),
-                    Auth(self.credentials, registries=Registries(settings.credentials_for)),
+                    auth(self.credentials, settings),
                     *ssh_agents(settings, self.environ),
                     *([ContentStores(caches.stores, read_only=caches.read_only)] if caches.stores else []),
                 ),
                 frontend_attributes=read_by_daemon(platforms, settings),
                 cache_imports=caches.imports,
                 cache_exports=caches.exports,
-                notes=caches.notes,
+                notes=(*self.credentials.notes, *caches.notes),
                 mirrors=self._mirrors,
                 source_policy=self.source_policy,
                 entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
@@ -235,4 +235,14 @@ def credentials(spec: Spec | None, settings: Settings, environ: Mapping[str, str
         (value,) = secret_values((spec.registry_secret,), environ).values()
         own = value.decode(errors="replace")
     file = settings.docker_config or config.docker_config_file(environ)
-    return DockerConfig.load(file, auth_config=own or environ.get("DOCKER_AUTH_CONFIG", ""))
+    return DockerConfig.load(file, auth_config=environ.get("DOCKER_AUTH_CONFIG", ""), registry_secret=own)
+
+
+def auth(docker_config: DockerConfig, settings: Settings) -> Auth:
+    """What serves registry credentials to a build."""
+    return Auth(
+        docker_config,
+        registries=Registries(settings.credentials_for),
+        ca_bundle=settings.ca_bundle,
+        insecure_registries=settings.insecure_registries,
+    )

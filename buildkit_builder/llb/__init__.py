@@ -12,7 +12,8 @@ definition = llb.marshal(done, platform=llb.Platform(architecture="arm64"))
 ```
 
 What people write (names of images, platforms, base images' configs) fails with an `ImageError` if it is malformed;
-arguments that contradict each other fail with `ValueError`.
+arguments of a wrong type fail with `TypeError`, and those that make no sense, or contradict each other, with
+`ValueError`.
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from buildkit_builder.errors import CapabilityError
+from buildkit_builder.llb.arguments import check, checked
 
 # First minor release of BuildKit whose last patch declares the id (protocol: `solver/pb/caps.go` and
 # `frontend/gateway/pb/caps.go` of the tags). 0.8 stands for that and everything before.
@@ -117,17 +118,21 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check(self)
         object.__setattr__(self, "enabled", MappingProxyType(dict(self.enabled)))
         object.__setattr__(self, "reasons", MappingProxyType(dict(self.reasons)))
 
+    @checked
     def supports(self, capability: str) -> bool:
         """Whether the daemon has it: reported, and switched on."""
         return self.enabled.get(_STAND_INS.get(capability, capability), False)
 
-    def missing(self, capabilities: Iterable[str]) -> tuple[str, ...]:
+    @checked
+    def missing(self, capabilities: Iterable[str] | Set[str]) -> tuple[str, ...]:
         """Those of the given ids that the daemon does not have, sorted."""
         return tuple(sorted(capability for capability in set(capabilities) if not self.supports(capability)))
 
+    @checked
     def require(self, capability: str, for_what: str = "") -> None:
         """Make sure that the daemon has it.
 
@@ -142,7 +147,8 @@ class Capabilities:
         if not self.supports(capability):
             raise CapabilityError(self._complaint(capability, for_what))
 
-    def require_all(self, capabilities: Iterable[str]) -> None:
+    @checked
+    def require_all(self, capabilities: Iterable[str] | Set[str]) -> None:
         """Make sure that the daemon has all of them, such as `Definition.capabilities`.
 
         Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from buildkit_builder.llb.arguments import checked
 from buildkit_builder.llb.definition import CUSTOM_NAME, IMAGE_SCHEME, Definition, digest_of, serialize
 from buildkit_builder.llb.operation import Inputs, Operation
 from buildkit_builder.llb.platforms import Platform
@@ -15,6 +16,7 @@ from buildkit_builder.wire import ops_pb2
 _UNSEEN = ops_pb2.ProgressGroup(id="buildkit-builder/quiet", name="what serves other steps", weak=True)
 
 
+@checked
 def marshal(state: State, *, platform: Platform, rename: Callable[[str], str] = str) -> Definition:
     """Write down all that `state` is made from, each vertex once.
 
@@ -26,6 +28,9 @@ def marshal(state: State, *, platform: Platform, rename: Callable[[str], str] = 
         state: The result that is wanted. Scratch gives an empty definition.
         platform: What images and commands are for that name no platform of their own.
         rename: Gives the name under which an image is fetched, such as that of a mirror, by its full name.
+
+    Raises:
+        TypeError: If `state` is no state; behind a command, `.root` is.
     """
     if state.op is None:
         return Definition()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from buildkit_builder.llb.arguments import checked, several
 from buildkit_builder.llb.operation import Inputs, Operation, distinct
 from buildkit_builder.llb.platforms import Platform
 from buildkit_builder.llb.role import ORDINARY, Role
@@ -12,6 +13,7 @@ from buildkit_builder.llb.state import State, scratch
 from buildkit_builder.wire import ops_pb2
 
 
+@checked
 def merge(
     states: Iterable[State],
     *,
@@ -27,7 +29,7 @@ def merge(
         name: What progress calls the vertex.
         role: What is known of the vertex beside its name.
     """
-    layers = tuple(state for state in states if state.op is not None)
+    layers = tuple(state for state in MergeOp(layers=several(states, "states")).layers if state.op is not None)
     if not layers:
         return scratch()
     if len(layers) == 1:
@@ -35,6 +37,7 @@ def merge(
     return State(MergeOp(name=name, role=role, layers=layers))
 
 
+@checked
 def diff(
     lower: State,
     upper: State,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from buildkit_builder.llb.arguments import checked
 from buildkit_builder.llb.definition import CUSTOM_NAME, Definition
 from buildkit_builder.llb.operation import Inputs, Operation, distinct
 from buildkit_builder.llb.platforms import Platform
@@ -12,6 +13,7 @@ from buildkit_builder.llb.state import State, scratch
 from buildkit_builder.wire import ops_pb2
 
 
+@checked
 def from_definition(definition: Definition, output: tuple[str, int] | None = None) -> State:
     """The result of a definition as a state, or another output of one of its vertices.
 

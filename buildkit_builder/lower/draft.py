@@ -13,6 +13,7 @@ from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.questions import Environment, Lowered
 from buildkit_builder.lower.words import WordError
 from buildkit_builder.plan import Plan
+from buildkit_builder.plan.context import step_name
 from buildkit_builder.plan.steering import Reads
 
 
@@ -161,7 +162,7 @@ class Draft:
             name,
             session=self.environment.session,
             shared_key=self.environment.shared_keys.get(name, ""),
-            display=f"read {self.sources[name].files.root.name}",
+            display=step_name("read", self.sources[name].files.root.name),
         )
 
 

@@ -97,8 +97,9 @@ def _can_be_ahead(draft: Draft) -> bool:
 def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it: bool) -> bool:
     """Adds an installation to the branch.
 
-    It works in the root directory, which is there: a container's start would make the image's working directory anew,
-    as root's. Nothing that it is given is relative to that, and settings there are a reason not to be ahead.
+    Where it does not see all that is before it, it works in the root directory, which is there: a container's start
+    would make the image's working directory anew, as root's. Nothing that it is given is relative to that, and settings
+    there are a reason not to be ahead.
 
     Returns:
         Whether it could be.
@@ -107,7 +108,7 @@ def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it
     if wheels is None or is_steered(draft, step, wheels, home):
         return False
     name = step.name + AHEAD
-    draft.ahead[number] = going_ahead(draft, step, home)
+    draft.ahead[number] = ahead = going_ahead(draft, step, home)
     architecture = draft.platform.architecture if draft.host is not None else ""
     unknown = unknown_places(draft, step, wheels)
     mounts = _ahead(wheels.command(all_of_it=all_of_it, architecture=architecture, unknown=unknown))
@@ -118,8 +119,8 @@ def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it
                 draft, step, state, f". {_TEXT}", home, name=name, role=_AHEAD, readable=wheels.reads, mounts=mounts
             )
         return run(
-            draft, step, state, f". {_TEXT}", name=draft.named(name), role=_AHEAD, cwd="/", readable=wheels.reads,
-            mounts=mounts, traces=_LOCKS,
+            draft, step, state, f". {_TEXT}", name=draft.named(name), role=_AHEAD, readable=wheels.reads,
+            cwd=None if ahead.before is None else "/", mounts=mounts, traces=_LOCKS,
         ).root  # fmt: skip
 
     draft.branches.add(name, draft.branches.branch, make, ahead=True)

@@ -66,6 +66,7 @@ def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
     """Notes what a step that is about to run ahead could have seen."""
     branches = draft.branches
     targets = [*(cache.target for cache in step.caches), *(mount.target for mount in step.mounts)]
+    is_project = step.wheels is not None and step.wheels.parts == "lock"
     sees_all = draft.host is None and branches.trunk <= branches.branch
     return Ahead(
         name=step.name,
@@ -74,7 +75,8 @@ def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
         before=None if sees_all else branches.tree(branches.fork),
         after=branches.tree(branches.trunk),
         reads=Reads(
-            settings=_settings(draft), places=distinct([*_LINKER, *_places(draft)]),
+            settings=_settings(draft), is_project=is_project, cwd=draft.cwd,
+            places=distinct([*_LINKER, *_places(draft)]),
             programs=("uv", (draft.config.shell or DEFAULT_SHELL)[0]), home=home,
             mounts=distinct(target for target in targets if target.startswith("/")),
         ),

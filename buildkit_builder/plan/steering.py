@@ -72,10 +72,11 @@ same() {{
 # What settings name cannot be told without reading them as uv does.
 no_settings() {{
   leads "$after" "$1"
-  case $1 in
-  *.toml) if [ -e "$after$found" ] && grep -q "$2" "$after$found"; then follows "$1 has settings"; fi ;;
-  *) [ ! -e "$after$found" ] || follows "$1 has settings" ;;
-  esac
+  if [ -e "$after$found" ] && grep -qs "$2" "$after$found"; then follows "$1 has settings"; fi
+}}
+directory() {{
+  leads "$after" "$1"
+  [ -d "$after$found" ] || follows "the working directory is not there"
 }}
 program() {{
   rest_of_path=$path:
@@ -155,6 +156,8 @@ class Reads:
 
     Attributes:
         settings: Files of settings, which may name other places: where there is one, nothing is ahead.
+        is_project: Whether a project is installed: then `uv` reads all of any project's file above it.
+        cwd: The working directory in the written order, which a container's start makes where it is missing.
         places: Files and directories.
         programs: What is run, by name or by path.
         home: The environment that it writes to; empty where there is none yet.
@@ -162,6 +165,8 @@ class Reads:
     """
 
     settings: tuple[str, ...]
+    is_project: bool
+    cwd: str
     places: tuple[str, ...]
     programs: tuple[str, ...]
     home: str = ""
@@ -180,7 +185,12 @@ def check(reads: Reads, *, foreign: bool) -> str:
             image's own tree is then at `BEFORE`.
     """
     lines = ["set -e", _TOOLS, "seen= before=" + (BEFORE if foreign else ""), _LEADS, _COMPARE]
-    lines += [f"no_settings {shlex.quote(file)} {_mark(file)}" for file in reads.settings]
+    # In a project's file any word about `uv` may be a setting.
+    marks = {
+        file: "uv" if file.endswith("pyproject.toml") and not reads.is_project else "''" for file in reads.settings
+    }
+    lines += [f"no_settings {shlex.quote(file)} {mark}" for file, mark in marks.items()]
+    lines.append(f"directory {shlex.quote(reads.cwd)}")
     lines += [f"same {shlex.quote(place)}" for place in reads.places]
     for program in reads.programs:
         lines.append(f"{'leads_same' if '/' in program else 'same_program'} {shlex.quote(program)}")
@@ -215,11 +225,6 @@ def linked(command: str) -> str:
     for it.
     """
     return "\n".join([f"{{ {command}; }} || exit {FOLLOWS}", _TOOLS, _LEADS, _LINKED])
-
-
-def _mark(file: str) -> str:
-    """What stands in a file that has settings: any word about `uv` in a project's file, anything in one of its own."""
-    return "uv" if file.endswith("pyproject.toml") else "''"
 
 
 def distinct(places: Iterable[str]) -> tuple[str, ...]:

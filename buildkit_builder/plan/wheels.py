@@ -129,17 +129,17 @@ def objection(layer: PythonLayer) -> str | None:
     return "there is no lock" if layer.lock is None else None
 
 
-def wheels(layer: PythonLayer, install: str, *, is_part: bool = False) -> Wheels | None:
+def wheels(layer: PythonLayer, install: str) -> Wheels | None:
     """How the installation of a layer can be done ahead, or `None`; see `objection`.
 
     Args:
         layer: The layer.
         install: The installation, or one of several that the layer consists of, as shell text.
-        is_part: Whether another installation follows in any case, and makes the files that `uv` leaves in `/tmp`.
     """
     if objection(layer) is not None:
         return None
-    if is_part:
+    if isinstance(layer, UvProjectLayer):
+        # The lock that it leaves in `/tmp` is named by the project's place, which is another one here.
         install = f"TMPDIR=$tmp {install}"
     places = read_arguments(" ".join(layer.options.arguments()), syncs=isinstance(layer, UvProjectLayer)).places
     if isinstance(layer, UvProjectLayer):

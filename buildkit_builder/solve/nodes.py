@@ -253,8 +253,7 @@ class JoinFrontend:
 
 def _concerns(node: Node, wanted: Iterable[Platform]) -> bool:
     """Whether a node may be there for one of the platforms: its settings say so, or nothing."""
-    own = [platform.normalized() for platform in node.platforms]
-    return not own or any(platform.normalized() in own for platform in wanted)
+    return not node.platforms or any(platform in node.platforms for platform in wanted)
 
 
 async def _reported(connection: Connection) -> tuple[Platform, ...]:

@@ -77,6 +77,9 @@ async def build(
         return result
     except BaseException as caught:
         error = caught
+        for service in request.attachables:
+            if isinstance(service, Auth):
+                service.forget()
         raise
     finally:
         display.done(error)
@@ -129,6 +132,9 @@ class _Build:
                 # The session knows better than the daemon why a file could not be sent.
                 raise session.failure or error from error
             delivery.complete()
+            for service in (*self.request.attachables, self.request.files):
+                for notice in getattr(service, "notices", ()):
+                    self.display.log(notice)
         finally:
             # Not before the session is over: until then something may still be written.
             delivery.discard()

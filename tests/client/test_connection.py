@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder.client.connection import Pool, connect
+from buildkit_builder.client.connection import Connection, Pool, connect
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import TLS, Endpoint, Kind
 from buildkit_builder.errors import CapabilityError, EndpointError
@@ -296,6 +296,62 @@ async def test_cancelled_build_leaves_the_pool_to_others() -> None:
 
         assert "v0.25.2" == (await patient).daemon.version
         assert impatient.cancelled()
+
+
+# --- sockets whose names are not plain ---
+
+ODD = (
+    "a%41", "100%", "a#b", "a?b", "a?b=c&d", "a,b", "a b", "Übung", "日本", "a;b:c@d", "~$&'()[]{}|\\\"", "a\nb",
+    "long/" + "/".join(["x" * 60] * 4),
+)  # fmt: skip
+
+
+def odd_link(folder: Path, name: str, socket: str) -> str:
+    """The address of a socket by another name: for whoever connects it is that of the socket."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(socket)
+    return f"unix://{path}"
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_socket_of_a_buildkitd(tmp_path: Path, name: str) -> None:
+    """The path of a socket is taken as it is, be it that a URI could not be written so, or that it is very long."""
+    before = set(Path(tempfile.gettempdir()).glob("bkb-*"))
+    async with FakeBuildKit() as fake:
+        address = odd_link(tmp_path, name, fake.path)
+        async with await connect(buildkit(address)) as connection:
+            assert ("v0.25.2", address) == (connection.daemon.version, connection.endpoint.address)
+            await fake.lose()
+            await fake.start()
+            # What leads there stays as long as the connection, for the next one.
+            assert await _answers(connection)
+
+    assert before >= set(Path(tempfile.gettempdir()).glob("bkb-*"))
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_socket_of_an_engine(tmp_path: Path, name: str) -> None:
+    """So it is where an engine is pinged and upgraded there."""
+    async with FakeBuildKit() as fake, FakeEngine(fake.path) as engine:
+        address = odd_link(tmp_path, name, engine.address.removeprefix("unix://"))
+        async with await connect(docker(address)) as connection:
+            assert ("v0.25.2", "docker") == (connection.daemon.version, connection.endpoint.kind)
+
+
+async def test_odd_socket_that_is_not_there(tmp_path: Path) -> None:
+    """The error has the name that the user gave, in full."""
+    for name in ODD:
+        with pytest.raises(EndpointError) as caught:
+            await connect(buildkit(f"unix://{tmp_path}/{name}"))
+        assert f"unix://{tmp_path}/{name}," in str(caught.value)
+        assert "No such file" in str(caught.value)
+
+
+async def _answers(connection: Connection) -> bool:
+    """Whether the daemon is found again, in time."""
+    await _until(lambda: connection.channel.get_state(try_to_connect=True) == grpc.ChannelConnectivity.READY)
+    return bool(await Control(connection.channel).list_workers())
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -383,7 +383,7 @@ async def test_project(bench: Bench, tmp_path: Path) -> None:
     two = [llb.Bind(f"/{name}", made, selector=name, readonly=True) for name in ("pyproject.toml", "uv.lock")]
     sync = "VIRTUAL_ENV=${VIRTUAL_ENV-/opt/venv} uv sync --active --inexact"
     install = f"{sync} --no-install-project {before.options.extra_args}"
-    ahead = bench.ahead(bench.environment, wheels(before, install, is_part=True), *two)
+    ahead = bench.ahead(bench.environment, wheels(before, install), *two)
     whole = (f"{sync} --no-editable --project /root/.flyte/p", llb.Bind("/root/.flyte/p", made, output=False))
 
     found = await bench.trees(

@@ -69,6 +69,11 @@ IGNORED: tuple[Ignored, ...] = (
         reason="What an image of ours was made from, so that one made from something else is not taken for it.",
     ),
     Ignored(
+        pattern=r"tmp/uv-[0-9a-f]+\.lock",
+        what="path",
+        reason="Empty, and of no use after the step. Named by where a project was, which is another place ahead.",
+    ),
+    Ignored(
         pattern=r"var/log/(dpkg|alternatives|apt/history|apt/term|apt/eipp)\.log(\.xz)?",
         what="content",
         reason="Logs of apt and dpkg: every line has a time.",

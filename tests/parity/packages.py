@@ -309,11 +309,16 @@ def serve(wheels: Sequence[Path] = (), *, port: int = 38417) -> Iterator[Index]:
         thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing: a step that is ended lets go of its connections."""
+
+
 def _server(handler: type[BaseHTTPRequestHandler], port: int) -> ThreadingHTTPServer:
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return _Server(("127.0.0.1", port), handler)
     except OSError:
-        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        return _Server(("127.0.0.1", 0), handler)
 
 
 def _handler(

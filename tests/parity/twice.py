@@ -62,7 +62,8 @@ def tree(root):
 def said(root, name, info):
     path = os.path.join(root, name)
     about = [oct(info.st_mode), info.st_uid, info.st_gid]
-    about += [(key, os.getxattr(path, key, follow_symlinks=False).hex()) for key in os.listxattr(path, follow_symlinks=False)]
+    for key in os.listxattr(path, follow_symlinks=False):
+        about.append((key, os.getxattr(path, key, follow_symlinks=False).hex()))
     if stat.S_ISLNK(info.st_mode):
         about.append(os.readlink(path))
     elif stat.S_ISREG(info.st_mode):
@@ -97,12 +98,13 @@ class Outcome:
     """What came of building an image both ways.
 
     Attributes:
-        kind: `same`: the trees are equal; `both failed`: at one step; `another step failed`: both did, at two.
+        kind: `same`: the trees are equal; `one graph`: they had to be, so that nothing was built; `both failed`: at one
+            step; `another step failed`: both did, at two.
         text: What differs, or what was said.
         step: The step at which the last of the ways failed, or else the first; empty where none did.
     """
 
-    kind: Literal["same", "differs", "one failed", "another step failed", "both failed", "hung"]
+    kind: Literal["same", "one graph", "differs", "one failed", "another step failed", "both failed", "hung"]
     text: str = ""
     step: str = ""
 
@@ -121,6 +123,7 @@ class Twice:
         ways: What surrounds it, from what would.
         checks: Commands that are to succeed in the first of the trees, on the image's own platform.
         ignored: What may differ beside what the suite's table has.
+        unless_alike: Build nothing where both ways are one graph, of which nothing else can come.
         failed: After the build: what each of the ways failed with, or `None`.
         configs: After the build: what the images say of themselves, as far as they were built.
     """
@@ -129,11 +132,14 @@ class Twice:
     ways: Sequence[Way]
     checks: Sequence[str] = ()
     ignored: Sequence[Ignored] = ()
+    unless_alike: bool = False
     failed: list[BuildKitError | None] = field(default_factory=list)
     configs: list[llb.ImageConfig] = field(default_factory=list)
 
     async def build(self, bridge: Bridge) -> Result:
         """Both ways, one after the other: a step is run once for both wherever it may be."""
+        if self.unless_alike and await self._are_alike(bridge):
+            return Result(ref=Ref(id=""))
         trees: list[Lowered] = []
         for way in self.ways:
             async with self.image.builds(bridge) as (one,):
@@ -157,6 +163,21 @@ class Twice:
                 *(bridge.gateway.solve(self._checked(trees[0], command), evaluate=True) for command in self.checks)
             )
         return Result(ref=Ref(id=""))
+
+    async def _are_alike(self, bridge: Bridge) -> bool:
+        graphs = []
+        for way in self.ways:
+            async with self.image.builds(bridge) as (one,):
+                one.environment = way(one.environment)
+                try:
+                    lowered = await one.lower()
+                except (grpc.aio.AioRpcError, BuildKitError):
+                    return False
+                graphs.append((one.solver.head(lowered.state), lowered.config))
+        if graphs[0] != graphs[1]:
+            return False
+        self.configs += [config for _, config in graphs]
+        return True
 
     def _compared(self, one: Lowered, other: Lowered) -> llb.Definition:
         rows = [
@@ -215,8 +236,19 @@ async def build_twice(
     checks: Sequence[str] = (),
     ignored: Sequence[Ignored] = (),
     ca: Path | None = None,
+    unless_alike: bool = False,
 ) -> Outcome:
-    """Builds an image both ways, for its one platform; arguments as of `differences`."""
+    """Builds an image both ways, for its one platform.
+
+    Args:
+        spec: The image.
+        address: Of the engine.
+        ways: What surrounds the build, from what would.
+        checks: Commands that are to succeed in the first of the trees.
+        ignored: What may differ beside what the suite's table has.
+        ca: The certificates that steps need here.
+        unless_alike: Build nothing where both ways are one graph.
+    """
     job = ImageJob.of(spec, Settings())
     (platform,) = spec.platforms
     image = ImageFrontend(
@@ -225,7 +257,7 @@ async def build_twice(
         environment=Environment(side_by_side=True, network="host", ca_bundle=ca is not None),
         prefer_local=True,
     )
-    twice = Twice(image=image, ways=ways, checks=checks, ignored=ignored)
+    twice = Twice(image=image, ways=ways, checks=checks, ignored=ignored, unless_alike=unless_alike)
     secrets = Secrets({CA_SECRET: ca.read_bytes()} if ca is not None else {})
     request = BuildRequest(
         title="twice", frontend=twice, attachables=(FileSync(job.directories()), secrets),
@@ -245,10 +277,14 @@ async def build_twice(
 def _outcome(twice: Twice) -> Outcome:
     if len(twice.configs) == 2:
         one, other = twice.configs
+        if twice.failed == []:
+            return Outcome(kind="one graph")
         return Outcome(kind="same") if one == other else Outcome(kind="differs", text=f"{one}\n{other}")
     text = "\n".join(f"{number}: {error or 'built'}" for number, error in enumerate(twice.failed))
     # Of a step that is tried ahead, the name has more at its end.
-    steps = [getattr(error, "step", str(error)).removesuffix(" (wheels)") for error in twice.failed if error is not None]
+    steps = [
+        getattr(error, "step", str(error)).removesuffix(" (wheels)") for error in twice.failed if error is not None
+    ]
     if len(steps) == 1:
         return Outcome(kind="one failed", text=text, step=steps[0])
     return Outcome(kind="both failed" if steps[0] == steps[1] else "another step failed", text=text, step=steps[1])

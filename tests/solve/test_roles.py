@@ -15,8 +15,8 @@ from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError, StepFailedError
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.lookup import resolve_image
-from buildkit_builder.solve.request import Bridge
 from buildkit_builder.solve.mirrors import Mirrors
+from buildkit_builder.solve.request import Bridge
 from buildkit_builder.solve.roles import Roles, uncached
 from buildkit_builder.wire import services
 from tests.fakes.buildkit import exit_message, vertex

@@ -1,5 +1,5 @@
 user_path=$PATH PATH=/usr/sbin:/usr/bin:/sbin:/bin
-install() { PATH=$user_path uv sync --active --inexact --locked "$@"; }
+install() { PATH=$user_path TMPDIR=$tmp uv sync --active --inexact --locked "$@"; }
 into=${VIRTUAL_ENV-/opt/venv} work=/dev/buildkit-builder cache=/root/.cache/uv builds=/root/.cache/uv/builds-v0
 told() { { echo 1; echo "$1"; cat "$2"; } >"$work/verdict"; rm -rf "$tmp"; exit 0; }
 waits() {

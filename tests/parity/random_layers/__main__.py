@@ -18,8 +18,8 @@ from buildkit_builder import flyte_image
 from buildkit_builder.spec import ImageSpec
 from tests.conftest import Engine, _engine
 from tests.parity.bases import Bases
+from tests.parity.random_layers.layers import evaluated
 from tests.parity.random_layers.sequences import LEFT, Comparison, drawn, seeds_of
-from tests.parity.random_layers.vocabulary import evaluated
 from tests.parity.random_layers.world import World, opened
 from tests.parity.twice import build_twice, in_order, in_parallel
 
@@ -27,7 +27,9 @@ from tests.parity.twice import build_twice, in_order, in_parallel
 def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity.random_layers", description=__doc__)
-    parser.add_argument("--seeds", type=seeds_of, default=itertools.count(), help="100-200, or 7; all from 0 when not given")
+    parser.add_argument(
+        "--seeds", type=seeds_of, default=itertools.count(), help="100-200, or 7; all from 0 when not given"
+    )
     parser.add_argument("--minutes", type=float, default=10, help="begin no more sequences after these")
     parser.add_argument("--jobs", type=int, default=2, help="sequences at the same time")
     parser.add_argument("--show", action="store_true", help="only print the sequences of the seeds")
@@ -46,8 +48,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, opened(bases, Path(folder)) as world:
         if options.code:
             return asyncio.run(_one(world, engine, options))
-        comparison = Comparison(world=world, address=engine.address, registry=engine.registry)
-        asyncio.run(_many(comparison, options))
+        comparison = Comparison(world=world, address=engine.address)
+        try:
+            asyncio.run(_many(comparison, options))
+        except KeyboardInterrupt:
+            print("interrupted")
         print(comparison.summary())
         return 1 if comparison.found else 0
 
@@ -66,10 +71,12 @@ async def _many(comparison: Comparison, options: argparse.Namespace) -> None:
     until = time.monotonic() + options.minutes * 60
 
     def in_time(seeds: Iterable[int]) -> Iterator[int]:
-        for seed in seeds:
+        for number, seed in enumerate(seeds):
             if time.monotonic() > until:
                 print(f"the time is up before seed {seed}")
                 return
+            if number % 25 == 24:
+                print(f"# before seed {seed}: {dict(comparison.seen)}", flush=True)
             yield seed
 
     async for finding in comparison.run(in_time(options.seeds), jobs=options.jobs):

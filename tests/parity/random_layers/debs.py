@@ -125,7 +125,10 @@ CHANGING = (
 READING = (
     _noting("answers", "cat /opt/lab/answers"),
     Deb(name="bkb-need", scripts={"postinst": "test -e /opt/lab/license"}),
-    Deb(name="bkb-tmp", scripts={"postinst": f'mkdir -p {NOTES}\nfile=$(mktemp)\necho "${{file%/*}}" > {NOTES}/tmp\nrm "$file"'}),
+    Deb(
+        name="bkb-tmp",
+        scripts={"postinst": f'mkdir -p {NOTES}\nfile=$(mktemp)\necho "${{file%/*}}" > {NOTES}/tmp\nrm "$file"'},
+    ),
     _noting("env", "env | grep -E '^(MODE|HOME|LD_|PYTHON|TMPDIR|UV_|ENV|BASH_ENV|BKB)' | sort"),
     _noting("py", "python3 -c 'import bkbmod; print(bkbmod.WHERE)'"),
     _noting("rc", 'cat "$HOME/.bkbrc"'),

@@ -12,7 +12,9 @@ from typing import Literal
 from buildkit_builder import flyte_image
 from buildkit_builder.spec import ImageSpec
 from tests.parity.differences import Ignored
-from tests.parity.random_layers.vocabulary import ASIDE, FITTING, LAYERS, RECIPES, THEMES, built
+from tests.parity.random_layers.layers import built
+from tests.parity.random_layers.recipes import AHEAD, ASIDE, FITTING, RECIPES
+from tests.parity.random_layers.vocabulary import LAYERS, THEMES
 from tests.parity.random_layers.world import BASES, World
 from tests.parity.twice import Outcome, build_twice, in_order, in_parallel
 
@@ -46,12 +48,22 @@ class Layers:
     def __str__(self) -> str:
         """As Python to be pasted."""
         platform = f', "{self.platform}"' if self.platform == ARM else ""
-        return "\n".join([f'base = world.base("{self.base}"{platform})', "image = (", "    base", *(f"    {layer}" for layer in self.layers), ")"])
+        return "\n".join(
+            [
+                f'base = world.base("{self.base}"{platform})',
+                "image = (",
+                "    base",
+                *(f"    {layer}" for layer in self.layers),
+                ")",
+            ]
+        )
 
     def has(self, other: Layers) -> bool:
         """Whether another one is what is left of this one when some layers are left out."""
         rest = iter(self.layers)
-        return (self.base, self.platform) == (other.base, other.platform) and all(layer in rest for layer in other.layers)
+        return (self.base, self.platform) == (other.base, other.platform) and all(
+            layer in rest for layer in other.layers
+        )
 
 
 def drawn(seed: int) -> Layers:
@@ -75,7 +87,10 @@ def drawn(seed: int) -> Layers:
         layers.insert(choice.randint(0, len(layers)), more)
     if choice.random() < 0.15:
         choice.shuffle(layers)
-    return Layers(base=base, layers=tuple(layers[: LONGEST if platform != ARM else 5]), platform=platform)
+    # Most often something is installed ahead as well: before the rest is through, or at the end.
+    for _ in range(choice.choice([0, 1, 1, 2])):
+        layers.insert(choice.choice([choice.randint(0, len(layers)), len(layers)]), choice.choice(AHEAD))
+    return Layers(base=base, layers=tuple(layers[-LONGEST if platform != ARM else -5 :]), platform=platform)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +108,13 @@ class Finding:
     def __str__(self) -> str:
         """All that there is to know."""
         lines = [line[:400] for line in self.outcome.text.splitlines()]
-        return "\n".join([f"# seed {self.seed}: {self.outcome.kind} (left: in parallel, right: in order)", str(self.sequence), "# " + "\n# ".join(lines[-25:])])
+        return "\n".join(
+            [
+                f"# seed {self.seed}: {self.outcome.kind} (left: in parallel, right: in order)",
+                str(self.sequence),
+                "# " + "\n# ".join(lines[-25:]),
+            ]
+        )
 
 
 @dataclass(kw_only=True)
@@ -102,16 +123,17 @@ class Comparison:
 
     Attributes:
         address: Of the engine.
-        registry: That images would be pushed to.
         found: So far.
         seen: What came of how many sequences; `known` of those that have a finding in them and were not built.
+        failing: At which steps both ways failed.
+        outcomes: By sequence, those that were made shorter as well.
     """
 
     world: World
     address: str
-    registry: str
     found: list[Finding] = field(default_factory=list)
     seen: Counter[str] = field(default_factory=Counter)
+    failing: Counter[str] = field(default_factory=Counter)
     outcomes: dict[Layers, Outcome] = field(default_factory=dict)
 
     async def outcome(self, sequence: Layers) -> Outcome:
@@ -125,7 +147,7 @@ class Comparison:
         image = built(self.world, sequence.base, sequence.layers, sequence.platform)
         spec = flyte_image.read(image)
         assert isinstance(spec, ImageSpec)
-        building = build_twice(spec, self.address, (in_parallel, in_order), ignored=LEFT)
+        building = build_twice(spec, self.address, (in_parallel, in_order), ignored=LEFT, unless_alike=True)
         try:
             return await asyncio.wait_for(building, PATIENCE_SECONDS)
         except asyncio.TimeoutError:
@@ -146,8 +168,9 @@ class Comparison:
             self.seen[outcome.kind] += 1
             if outcome.is_fault:
                 return await self._found(seed, sequence)
-            if outcome.kind in ("same", "hung"):
+            if outcome.kind in ("same", "one graph", "hung"):
                 return None
+            self.failing[f"{outcome.kind}: {outcome.step}"] += 1
             shorter = self.without_culprit(sequence, outcome.step)
             if shorter is None:
                 return None
@@ -221,7 +244,9 @@ class Comparison:
         """How many sequences were compared, and what came of them."""
         compared = sum(count for kind, count in self.seen.items() if kind not in ("known", "found again"))
         kinds = ", ".join(f"{kind}: {count}" for kind, count in self.seen.most_common())
-        return f"{compared} sequences compared ({kinds}); {len(self.found)} findings; {len(self.outcomes)} pairs of builds"
+        failing = "\n".join(f"  {count} {step[:150]}" for step, count in self.failing.most_common(12))
+        pairs = f"{len(self.outcomes)} pairs of builds"
+        return f"{failing}\n{compared} sequences compared ({kinds}); {len(self.found)} findings; {pairs}"
 
 
 def seeds_of(text: str) -> Sequence[int]:

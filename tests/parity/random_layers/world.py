@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flyte import Image
 
+from tests.conftest import Engine
 from tests.parity.bases import Bases
 from tests.parity.packages import BACKEND, Index, Package, project, serve, write_sdist
 from tests.parity.random_layers.debs import ALL, COPIED
@@ -51,7 +52,7 @@ WRAPPER = """\
 #!/bin/dash
 name=${0##*/}
 case ${0%/*} in /*) here=${0%/*} ;; *) here=/usr/local/bin ;; esac
-echo "$here" >"/ran-$name"
+mkdir -p "/ran$here" && : >"/ran$here/$name"
 rest=
 IFS=:
 for folder in $PATH; do [ "$folder" = "$here" ] || rest=$rest:$folder; done
@@ -76,6 +77,16 @@ class World:
     index: Index
     bases: Bases
 
+    @classmethod
+    def of_files(cls, root: Path) -> World:
+        """Files alone: nothing is served, and no base can be made."""
+        index = Index(address="127.0.0.1:1", root="none", files={})
+        write_files(root, index)
+        engine = Engine(
+            docker_host="", address="", registry="", ca=None, dockerd=None, registry_bin=None, environ={},
+        )  # fmt: skip
+        return cls(files=root, index=index, bases=Bases(engine=engine, docker="", repository="none"))
+
     def base(self, name: str, platform: str = "linux/amd64") -> Image:
         """An image to put layers on.
 
@@ -85,7 +96,9 @@ class World:
         """
         lines = (unpacked(_system()), f"ENV UV_DEFAULT_INDEX={self.index.public}", *BASES[name])
         tag = f"parity-random:{name}-{platform[6:]}-{hashlib.sha256(repr(lines).encode()).hexdigest()[:8]}"
-        reference = self.bases.made(*lines, name=tag, platforms="linux/amd64,linux/arm64" if "arm64" in platform else "")
+        reference = self.bases.made(
+            *lines, name=tag, platforms="linux/amd64,linux/arm64" if "arm64" in platform else ""
+        )
         return self.bases.named(reference).clone(platform=(platform,))  # type: ignore[arg-type]
 
 
@@ -110,9 +123,9 @@ BASES: Mapping[str, tuple[str, ...]] = {
     "user": (_ONLY, "RUN useradd --create-home flyte && rm -rf /srv"),
     "links": (
         _ONLY,
-        "RUN mkdir -p /data/apps /data/home && mv /srv /data/srv && ln -s /data/srv /srv && ln -s /data/apps /app"
-        " && rmdir /home && ln -s data/home /home && ln -s /opt /vendor && ln -s /usr/share/simple /opt/simple"
-        " && ln -s /opt/settings /etc/uv && mkdir -p /usr/share/simple /opt/settings",
+        "RUN mkdir -p /data/apps /data/home /usr/share/simple /opt/settings && mv /srv /data/srv && rmdir /home",
+        "RUN ln -s /data/srv /srv && ln -s data/home /home && ln -s /data/apps /app && ln -s /opt /vendor",
+        "RUN ln -s /usr/share/simple /opt/simple && ln -s /opt/settings /etc/uv",
     ),
     "settings": (
         _ONLY,
@@ -137,7 +150,7 @@ BASES: Mapping[str, tuple[str, ...]] = {
 @contextlib.contextmanager
 def opened(bases: Bases, folder: Path) -> Iterator[World]:
     """The world, as long as the body runs; files are written into a directory."""
-    native = Package(name="wn", version="1.0")
+    native = Package(name="wn", version="1.0", requires=("wb", "wc"))
     folder.mkdir(parents=True, exist_ok=True)
     built = write_sdist(folder, native, backend=COMPILED)
     paths = [built]
@@ -229,7 +242,11 @@ def write_files(root: Path, index: Index) -> None:
 
 
 def _passwd(more: str) -> str:
-    return f"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n_apt:x:42:65534::/nonexistent:/usr/sbin/nologin\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n{more}"
+    nobody = "/nonexistent:/usr/sbin/nologin"
+    return (
+        "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"
+        f"_apt:x:42:65534::{nobody}\nnobody:x:65534:65534::{nobody}\n{more}"
+    )
 
 
 def _group(more: str) -> str:
