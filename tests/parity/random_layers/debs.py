@@ -67,6 +67,16 @@ WRITING = (
         members=(_file("etc/bkb/main.conf", "of the package\n"), _file("opt/vendor/vendor.conf", "of the package\n")),
         control={"conffiles": "/etc/bkb/main.conf\n/opt/vendor/vendor.conf\n"},
     ),
+    # What is no ordinary file, or has more than a mode.
+    Deb(
+        name="bkb-special",
+        members=(_file("opt/special/set", "#!/bin/sh\n", 0o6755), _file("opt/special/two", "two\n", 0, 1234, 4321)),
+        scripts={
+            "postinst": "cd /opt/special\nrm -f fifo null linked\nmkfifo -m 640 fifo\nmknod null c 1 3\nln two linked\n"
+            'python3 -Ic "import os\n'
+            "os.setxattr('set', 'security.capability', bytes.fromhex('0100000200040000' + 24 * '0'))\""
+        },
+    ),
     # As vendors do who put something beside what is there: into the environment itself.
     Deb(
         name="bkb-venv",

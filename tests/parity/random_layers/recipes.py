@@ -60,6 +60,10 @@ _FOR_SCRIPT = {
     "plugin": (apt("watch"),),
 }
 
+_WHOLE = (
+    ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock', "
+    "project_install_mode='install_project')"
+)
 # What meets only where several layers come together: each has a place for each of them, with what may stand there.
 RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "index by a variable": (
@@ -272,31 +276,22 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "where an installation runs": (
         (
-            folder("one", "/app"),
-            folder("one", "/srv/w/deep"),
-            workdir("/srv/odd/w"),
-            apt("ftp"),
-            apt("odd"),
+            folder("one", "{cwd}"),
+            folder("one", "{cwd}/deep"),
+            workdir("{cwd}"),
+            apt("ftp", "odd"),
             file("passwd-1", "/etc/passwd"),
             folder("one", "/root/.flyte"),
+            folder("one", "/root"),
+            folder("one", "/dist"),
             file("answers", "/dist"),
             file("answers", "/root/.cache/a"),
-            file("answers", "/app/requirements.txt"),
-            folder("one", "/app/.venv"),
-        ),
-        (
-            workdir("/app"),
-            workdir("/srv/w"),
-            workdir("/srv/ftp"),
-            workdir("/srv/odd"),
-            workdir("/app/deep/er"),
-            workdir("/vendor/w"),
-            workdir("/opt/venv/w"),
-            file("answers", "/root/.cache/uv/a"),
-            file("answers", "/dist/a"),
-            file("python-version", "/app/.python-version"),
+            *(folder("one", f"{place}/{name}") for place in ("{cwd}", "") for name in ("requirements.txt", "uv.lock")),
+            file("answers", "{cwd}/requirements.txt"),
+            file("answers", "{cwd}/pyproject.toml"),
             folder("one", "/tmp"),
         ),
+        (workdir("{cwd}"), workdir("{cwd}/deep"), workdir("{cwd}"), lines("RUN true"), file("answers", "/dist/a")),
         (
             pip("wc"),
             requirements("r.txt"),
@@ -304,60 +299,65 @@ RECIPES: Mapping[str, tuple[tuple[str, ...], ...]] = {
             ".clone(addl_layer=PythonWheels(wheel_dir=files / 'dist', package_name='wd'))",
             ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock')",
             ".with_uv_project(files / 'app' / 'pyproject.toml')",
-            ".with_uv_project(files / 'locked' / 'pyproject.toml', project_install_mode='install_project')",
+            _WHOLE,
         ),
         (
+            folder("two", "."),
             file("answers", "/dist/b"),
             file("answers", "/root/.cache/b"),
             folder("two", "/root/.flyte"),
-            folder("two", "."),
-            workdir("/app"),
+            folder("two", "/tmp"),
+            commands("cd / && rm -rf {cwd}"),
+            lines("RUN cd / && rm -rf {cwd}"),
             commands("ls -laR /app /srv /root | grep -v total | awk '{print $1, $3, $4, $9}' > /listed"),
-            file("answers", "/app/pyproject.toml"),
-            file("answers", "/app/uv.lock"),
-            file("answers", "$PLACE/b"),
-            lines("RUN cd / && rm -rf /app"),
-            commands("cd / && rm -rf /srv/w"),
-            file("pyproject.toml", "/pyproject.toml"),
+            file("answers", "{cwd}/uv.lock"),
+            apt("find"),
         ),
+        (pip("wa"), requirements("r.txt"), workdir("{cwd}")),
     ),
     "the environment": (
-        (pip("wa"), pip("wb"), requirements("r.txt"), pip("wn")),
+        (pip("wa"), pip("wb"), requirements("r.txt"), pip("wn", "wa"), apt("venv"), apt("flyte")),
         (
-            file("patch.py", f"{SITE}/wa/__init__.py"),
-            file("patch.py", "/env/lib/python3.11/site-packages/wa/__init__.py"),
-            file("patch.py", "/env/link/lib/python3.11/site-packages/wa/__init__.py"),
-            file("patch.py", "/vendor/venv/lib/python3.11/site-packages/wa/__init__.py"),
-            folder("one", "/vendor/venv/share"),
-            folder("one", "/opt"),
-            workdir(f"{SITE}/wa"),
+            *(file("patch.py", "{site}/wa/__init__.py"), file("patch.py", "{site}/wa/__init__.py")),
+            folder("one", "{site}/wa"),
+            folder("two", "{site}"),
+            folder("one", "{above}"),
+            file("answers", "{above}/z"),
+            workdir("{site}/wa"),
+            workdir("{above}/w"),
             apt("venv"),
-            file("sitecustomize.py", f"{SITE}/sitecustomize.py"),
+            file("sitecustomize.py", "{site}/sitecustomize.py"),
             file("sitecustomize.py", "/usr/lib/python3.11/sitecustomize.py"),
-            file("pth", f"{SITE}/z.pth"),
             file("sitecustomize.py", "/etc/python3.11/sitecustomize.py"),
-            folder("wheels-1", f"{SITE}/wheels"),
+            file("pth", "{site}/z.pth"),
+            apt("special"),
         ),
         (
             pip("wc"),
             pip("wa", extra_args="--upgrade"),
             pip("wa", extra_args="--reinstall"),
-            apt("cc"),
             pip("wb", extra_args="--no-deps"),
             pip("wa==1.0"),
             pip("wa", extra_args="--no-compile"),
+            apt("cc"),
             lines("RUN true"),
         ),
+        (pip("wc"), file("patch.py", "{site}/wa/__init__.py"), folder("two", "{above}"), pip("wb"), apt("find")),
+    ),
+    "settings above": (
+        _SIMPLE,
+        tuple(
+            file(name, f"{{parent}}/{into}")
+            for name, into in (("index.toml", "uv.toml"), ("pyproject.toml", "pyproject.toml"))
+        ),
+        (workdir("{cwd}"), workdir("{cwd}/deep"), apt("ftp", "links")),
+        _PIPS,
     ),
     **{
         f"the script of bkb-{name}": (copies, *([_FOR_SCRIPT[name]] if name in _FOR_SCRIPT else []), (apt(name),))
         for name, copies in _BY_SCRIPT.items()
     },
 }
-_WHOLE = (
-    ".with_uv_project(files / 'locked' / 'pyproject.toml', files / 'locked' / 'uv.lock', "
-    "project_install_mode='install_project')"
-)
 # Installations that run beside the rest where nothing steers them.
 AHEAD = (
     *_PIPS,
@@ -371,6 +371,7 @@ AHEAD = (
 )
 # What has nothing to do with the rest, but makes one chain of layers longer than another.
 ASIDE = (
+    apt("special"),
     file("answers", "/bin/z"),
     file("answers", "/opt/vendor/z"),
     file("answers", "/usr/share/z/z"),
@@ -383,10 +384,12 @@ ASIDE = (
 )
 # What to put on a base, so that it matters.
 FITTING: Mapping[str, tuple[str, ...]] = {
-    "user": ("owners", "where an installation runs", "the environment"),
+    "user": ("owners", "the environment", "where an installation runs", "the environment"),
     "links": (
         "links",
         "the environment",
+        "settings above",
+        "where an installation runs",
         "over a package's",
         "index by settings",
         "index by a variable",
@@ -399,5 +402,35 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "constrained": ("constraints", "programs"),
     "home": ("the script of bkb-rc", "settings of apt", "settings by a variable", "index by settings"),
     "venv": ("a project", "a target", "where an installation runs"),
+    "spread": ("the environment", "where an installation runs"),
     "own": ("the environment", "where an installation runs", "a target"),
 }
+
+# What stands in braces in a layer, by base; the last is for all others.
+_USUAL: Mapping[str, tuple[str, ...]] = {
+    "{site}": (SITE,),
+    "{above}": ("/opt", "/opt/venv", "/opt/venv/lib"),
+    "{cwd}": ("/app", "/srv/w", "/srv/ftp", "/srv/odd", "/home/worker", "/opt/w"),
+    "{parent}": ("/app", "/srv", ""),
+}
+_OF_BASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "links": {
+        "{site}": (SITE, SITE.replace("/opt", "/vendor")),
+        "{above}": ("/opt", "/vendor", "/vendor/venv"),
+        "{cwd}": ("/app", "/data/apps", "/srv/w", "/vendor/w", "/home/w"),
+        "{parent}": ("/app", "/data", "/data/apps", "/data/srv", "/opt", "/vendor"),
+    },
+    "own": {
+        "{site}": tuple(SITE.replace("/opt/venv", home) for home in ("/env/own", "/env/link")),
+        "{above}": ("/env", "/env/own", "/env/link"),
+    },
+    "spread": {
+        "{site}": tuple(SITE.replace("/opt/venv/lib", lib) for lib in ("/env/lib", "/data/lib")),
+        "{above}": ("/env", "/data", "/data/lib"),
+    },
+}
+
+
+def fillings(base: str) -> Mapping[str, tuple[str, ...]]:
+    """What may stand for what is in braces, on a base."""
+    return {**_USUAL, **_OF_BASES.get(base, {})}

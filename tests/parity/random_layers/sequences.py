@@ -13,7 +13,7 @@ from buildkit_builder import flyte_image
 from buildkit_builder.spec import ImageSpec
 from tests.parity.differences import Ignored
 from tests.parity.random_layers.layers import built
-from tests.parity.random_layers.recipes import AHEAD, ASIDE, FITTING, RECIPES
+from tests.parity.random_layers.recipes import AHEAD, ASIDE, FITTING, RECIPES, fillings
 from tests.parity.random_layers.vocabulary import LAYERS, THEMES
 from tests.parity.random_layers.world import BASES, World
 from tests.parity.twice import Outcome, build_twice, in_order, in_parallel
@@ -69,7 +69,7 @@ class Layers:
 def drawn(seed: int) -> Layers:
     """The sequence of a seed: what meets, with other things in between, on a base that matters for it."""
     choice = random.Random(seed)
-    base = choice.choice(["plain"] * 4 + list(BASES))
+    base = choice.choice(["plain", "plain", "links", "user", "own", *BASES])
     platform: Platform = ARM if choice.random() < 0.04 else "linux/amd64"
     layers: list[str] = []
     if choice.random() < 0.15:
@@ -90,6 +90,8 @@ def drawn(seed: int) -> Layers:
     # Most often something is installed ahead as well: before the rest is through, or at the end.
     for _ in range(choice.choice([0, 1, 1, 2])):
         layers.insert(choice.choice([choice.randint(0, len(layers)), len(layers)]), choice.choice(AHEAD))
+    for token, paths in fillings(base).items():
+        layers = [code.replace(token, choice.choice(paths)) for code in layers]
     return Layers(base=base, layers=tuple(layers[-LONGEST if platform != ARM else -5 :]), platform=platform)
 
 

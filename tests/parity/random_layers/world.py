@@ -125,7 +125,7 @@ BASES: Mapping[str, tuple[str, ...]] = {
         _ONLY,
         "RUN mkdir -p /data/apps /data/home /usr/share/simple /opt/settings && mv /srv /data/srv && rmdir /home",
         "RUN ln -s /data/srv /srv && ln -s data/home /home && ln -s /data/apps /app && ln -s /opt /vendor",
-        "RUN ln -s /usr/share/simple /opt/simple && ln -s /opt/settings /etc/uv",
+        "RUN ln -s /usr/share/simple /opt/simple && ln -s /opt/settings /etc/uv && useradd flyte",
     ),
     "settings": (
         _ONLY,
@@ -138,6 +138,12 @@ BASES: Mapping[str, tuple[str, ...]] = {
         _ONLY,
         "RUN useradd --create-home flyte && python3 -m venv --without-pip /env/own && ln -s own /env/link",
         "ENV VIRTUALENV=/env/link UV_PYTHON=/env/link/bin/python",
+    ),
+    "spread": (
+        _ONLY,
+        "RUN useradd --create-home flyte && python3 -m venv --without-pip /env && mkdir /data && mv /env/lib /data/",
+        "RUN ln -s /data/lib /env/lib",
+        "ENV VIRTUALENV=/env UV_PYTHON=/env/bin/python",
     ),
     "venv": (
         _ONLY,
