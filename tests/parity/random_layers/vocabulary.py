@@ -199,7 +199,10 @@ THEMES: Mapping[str, tuple[str, ...]] = {
         ),
     ),
     "scripts": (
-        *(apt(name) for name in ("answers", "tmp", "env", "py", "rc", "bash", "need", "hook", "find", "links")),
+        *(
+            apt(name)
+            for name in ("answers", "tmp", "env", "py", "rc", "bash", "need", "hook", "local", "find", "links")
+        ),
         *(file("answers", place) for place in ("/opt/lab/answers", "/vendor/lab/answers")),
         file("license", "/opt/lab/license"),
         *(file("bkbmod-1.py", f"{place}/bkbmod.py") for place in ("/opt/py", "/usr/lib/python3/dist-packages")),
