@@ -23,7 +23,10 @@ _WIDTH = 100
 _LABEL = "org.mobyproject.buildkit.worker."
 
 # What images may need of the daemon beyond its first releases, and what the daemon cannot do without it.
-_WANTED = {"exec.secretenv": "give a secret to a step as a variable"}
+_WANTED = {
+    "exec.secretenv": "give a secret to a step as a variable (`exec.secretenv`)",
+    "frontend.inputs.named": "carry out lines of a Dockerfile on what other steps have made",
+}
 # What a daemon knows, be it switched off, that is new enough for an engine with the containerd image store.
 _WITH_STORE = "source.policy"
 # The Docker Engine in which a release of BuildKit first came (protocol reference: moby `vendor.mod` by tag).
@@ -220,7 +223,7 @@ def _age(kind: str, version: str, release: str, llb: Capabilities) -> Finding:
     return Finding(
         name="version",
         ok=False,
-        detail=f"{detail}, too old to {' or to '.join(f'{_WANTED[name]} (`{name}`)' for name in missing)}",
+        detail=f"{detail}, too old to {' or to '.join(_WANTED[name] for name in missing)}",
         advice=f"Update to {_newer(kind, needed)}. Until then an image that needs that is refused.",
     )
 

@@ -116,7 +116,7 @@ class StepFailedError(SolveError):
 
     Attributes:
         step: The step's name as progress shows it.
-        command: The command it ran, or `None` for steps that run none.
+        command: The command it ran, or `None` for steps that run none, or none but words of this package.
         exit_code: What the command ended with, or `None` where the daemon did not say.
         log_tail: The last lines that the step printed, oldest first.
     """

@@ -20,9 +20,9 @@ import grpc
 from buildkit_builder.client import advice, failures
 from buildkit_builder.client.connection import Connection
 from buildkit_builder.client.control import Control, solve_request
-from buildkit_builder.client.gateway import CAP_META_RESOLVER, Gateway, ResolvedImage
+from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
-from buildkit_builder.errors import BuildKitError, ConfigError, CredentialsError, DaemonLostError, SolveError
+from buildkit_builder.errors import BuildKitError, CredentialsError, DaemonLostError, SolveError
 from buildkit_builder.llb import Definition, Platform
 from buildkit_builder.progress.display import Display
 from buildkit_builder.progress.trace import Trace
@@ -31,7 +31,7 @@ from buildkit_builder.session.session import Session
 from buildkit_builder.solve.cache_export import INLINE, CacheWriters
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
-from buildkit_builder.solve.exporters import LoadIntoEngine, OciArchive, Push
+from buildkit_builder.solve.demands import require_capabilities, require_index
 from buildkit_builder.solve.layers import Turn
 from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.once import Once
@@ -42,17 +42,9 @@ from buildkit_builder.solve.roles import Roles, uncached
 from buildkit_builder.wire import control_pb2
 
 _PAINT_SECONDS = 0.1
-_ANNOTATED = (Push, LoadIntoEngine, OciArchive)
-_OF_INDEX = ("index", "index-descriptor")
 # How long the daemon may take to end a solve whose frontend has failed, and to send the last of its status.
 _GRACE_SECONDS = 5.0
 _REFUSED_SECONDS = 0.5
-_MIRRORS_PURPOSE = "take what a Dockerfile names from `registry_mirrors`"
-# How options of a build begin that daemons read themselves, and what daemons that do are capable of.
-_READ_BY_DAEMON = {
-    "attest:": ("exporter.image.attestations", "attest how an image was made"),
-    "build-arg:SOURCE_DATE_EPOCH": ("exporter.sourcedateepoch", "set the time of an image"),
-}
 
 
 async def build(
@@ -232,9 +224,9 @@ class _Build:
     async def _frontend(self) -> None:
         """Makes the result and hands it over, or tells the daemon that there will be none: `Return` is called once."""
         try:
-            await self._require_capabilities()
+            await require_capabilities(self.request, self.gateway)
             result = await self.request.frontend.build(self)
-            self._require_index(result)
+            require_index(self.request, result)
             await self._take_turn(result)
         except asyncio.CancelledError:
             raise
@@ -248,21 +240,6 @@ class _Build:
         self.returning = True
         await self.gateway.return_result(result)
         self.returned = True
-
-    def _require_index(self, result: Result) -> None:
-        """Only several images, or what attests one, have an index over them.
-
-        Raises:
-            ConfigError: An annotation of the index would have no place.
-        """
-        attests = any(key.startswith("attest:") for key in self.request.frontend_attributes)
-        pushes = [exporter for exporter in self.request.exporters if isinstance(exporter, _ANNOTATED)]
-        lost = [annotation for push in pushes for annotation in push.annotations if annotation.level in _OF_INDEX]
-        if lost and not result.refs and not attests:
-            raise ConfigError(
-                f"The annotation `{lost[0].level}:{lost[0].key}` has no place: an image for one platform has no index. "
-                "Take it out of `annotations`, leave its level out, or build for several platforms."
-            )
 
     async def _take_turn(self, result: Result) -> None:
         """Lets another build push first what this one would push as well."""
@@ -282,33 +259,6 @@ class _Build:
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self.gateway.return_error(status)
             self.returned = True
-
-    async def _require_capabilities(self) -> None:
-        """What a daemon lacks of the request it would ignore without a word.
-
-        Raises:
-            CapabilityError: The daemon lacks something; nothing was built yet.
-        """
-        request = self.request
-        purposes = {
-            **{name: "" for exporter in request.exporters for name in exporter.capabilities},
-            **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
-            **({"source.policy": _MIRRORS_PURPOSE} if request.source_policy is not None else {}),
-            **{
-                capability: purpose
-                for key in request.frontend_attributes
-                for prefix, (capability, purpose) in _READ_BY_DAEMON.items()
-                if key.startswith(prefix)
-            },
-        }
-        rewrites = any(isinstance(exporter, Push) and exporter.rewrite_timestamps for exporter in request.exporters)
-        if purposes or rewrites:
-            pong = await self.gateway.ping()
-            for name, purpose in purposes.items():
-                pong.llb.require(name, purpose)
-            if rewrites:
-                # Of the same release as the attribute, which older ones ignore.
-                pong.frontend.require(CAP_META_RESOLVER, "set the times of an image's files")
 
     async def _give_up(self, solve: asyncio.Future[Mapping[str, str]]) -> None:
         """The frontend's own failure is what to tell; the solve only has to be over."""
@@ -414,4 +364,4 @@ class _Build:
         vertex = self.trace.vertex(digest)
         if vertex is None or advice.exit_code_in(vertex.error) is None:
             return None
-        return failures.VertexDescription(name=vertex.name, log_tail=tuple(self.trace.log_tail(digest, 50)))
+        return failures.VertexDescription(name=vertex.title, log_tail=tuple(self.trace.log_tail(digest, 50)))

@@ -323,6 +323,7 @@ async def test_odd_socket_of_a_buildkitd(tmp_path: Path, name: str) -> None:
         async with await connect(buildkit(address)) as connection:
             assert ("v0.25.2", address) == (connection.daemon.version, connection.endpoint.address)
             await fake.lose()
+            await _until(lambda: connection.channel.get_state() != grpc.ChannelConnectivity.READY)
             await fake.start()
             # What leads there stays as long as the connection, for the next one.
             assert await _answers(connection)
