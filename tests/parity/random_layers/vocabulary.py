@@ -149,6 +149,7 @@ THEMES: Mapping[str, tuple[str, ...]] = {
                 "UV_NO_CONFIG": "1",
                 "UV_PRERELEASE": "allow",
                 "UV_COMPILE_BYTECODE": "0",
+                "UV_NO_BUILD": "1",
                 "UV_NO_CACHE": "1",
                 "UV_SYSTEM_PYTHON": "1",
                 "UV_PYTHON": "/usr/local/bin/python3",
