@@ -44,6 +44,7 @@ def run(
     role: llb.Role = ORDINARY,
     platform: llb.Platform | None = None,
     cwd: str | None = None,
+    at: str | None = None,
     readable: Callable[[str], bool] = lambda _: True,
     mounts: Sequence[llb.Mount] = (),
     traces: Sequence[str] = (),
@@ -59,6 +60,7 @@ def run(
         role: What is known of it beside its name.
         platform: The platform of `root`; the image's when not given.
         cwd: Another working directory than the image's.
+        at: Where the step's files and mounts are whose paths are relative, if not in the working directory.
         readable: Which of the image's variables the command can read; the others are no input of it.
         mounts: More mounts.
         traces: What it leaves behind that is different each time and of no use, as patterns for the shell; taken away
@@ -69,8 +71,8 @@ def run(
     cwd = draft.cwd if cwd is None else cwd
     every: list[llb.Mount] = [
         *caches(step.caches, draft.platform),
-        *_files(step.files, cwd, step.name),
-        *(_source(draft, mount, cwd) for mount in step.mounts),
+        *_files(step.files, at or cwd, step.name),
+        *(_source(draft, mount, at or cwd) for mount in step.mounts),
         *mounts,
     ]
     env = [(key, value) for key, value in config.env.items() if readable(key)]

@@ -62,6 +62,7 @@ class Draft:
         waiting: The numbers of the steps that are known to need more than wheels.
         ordered: The numbers of the steps that are known to be steered by those before them.
         attempts: By the number of a step, the number of the change that tries it ahead.
+        parts: The same, where only a part of it is done ahead, and the step itself follows.
         ahead: By the number of a step, what its check needs; the check fails if the step may not be ahead.
         is_plain: Whether nothing that could steer the package manager was put into the image.
     """
@@ -75,6 +76,7 @@ class Draft:
     waiting: frozenset[int] = frozenset()
     ordered: frozenset[int] = frozenset()
     attempts: dict[int, int] = field(default_factory=dict)
+    parts: dict[int, int] = field(default_factory=dict)
     ahead: dict[int, Ahead] = field(default_factory=dict)
     is_plain: bool = True
 
@@ -89,12 +91,13 @@ class Draft:
     @property
     def image(self) -> Lowered:
         """All of it so far."""
-        tries = set(self.attempts.values())
+        tries = {*self.attempts.values(), *self.parts.values()}
         apart = [n for n in self.branches.all if n not in tries and not tries & self.branches.changes[n].needed]
         return Lowered(
             state=self.branches.tree(self.branches.all),
             config=self.config,
             attempts={step: self.branches.changes[change].after for step, change in self.attempts.items()},
+            parts={step: self.branches.changes[change].after for step, change in self.parts.items()},
             apart=self.branches.tree(frozenset(apart)),
             outline=self.branches.outline(),
         )

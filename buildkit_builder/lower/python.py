@@ -26,6 +26,8 @@ from buildkit_builder.plan.steering import AFTER, linked
 from buildkit_builder.plan.wheels import AHEAD, MACHINES, NO_BUILDS, WORK_FOLDER
 
 _TEXT = "/dev/buildkit-builder-install"
+# What would be in the working directory, where that is not there.
+_HERE = f"{WORK_FOLDER}/here"
 _AHEAD = llb.Role(attempt=True, script=True)
 _LOCKS = ("/tmp/uv-*.lock",)
 # With what uv notes of interpreters, their files' times among it, where its cache is no mount.
@@ -46,7 +48,6 @@ def install(draft: Draft, number: int, step: Run) -> None:
             _install_ahead(draft, number, step.dependencies, home, all_of_it=False)
         is_attempt = number not in draft.waiting
         if _install_ahead(draft, number, step, home, all_of_it=is_attempt) and is_attempt:
-            draft.attempts[number] = len(draft.branches.changes) - 1
             return
     in_order(draft, step, _LOCKS)
 
@@ -97,9 +98,8 @@ def _can_be_ahead(draft: Draft) -> bool:
 def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it: bool) -> bool:
     """Adds an installation to the branch.
 
-    Where it does not see all that is before it, it works in the root directory, which is there: a container's start
-    would make the image's working directory anew, as root's. Nothing that it is given is relative to that, and settings
-    there are a reason not to be ahead.
+    Where it does not see all that is before it, it does not work in the image's working directory, which a container's
+    start would make anew, as root's: what it is given with relative paths is in a directory that no image has.
 
     Returns:
         Whether it could be.
@@ -113,17 +113,24 @@ def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it
     unknown = unknown_places(draft, step, wheels)
     mounts = _ahead(wheels.command(all_of_it=all_of_it, architecture=architecture, unknown=unknown))
 
+    here = None if ahead.before is None and draft.cwd != "/" else _HERE
+    text = f". {_TEXT}" if here is None else f"mkdir -p {here} && cd {here} && . {_TEXT}"
+
     def make(state: llb.State) -> llb.State:
         if draft.host is not None:
             return _by_host(
-                draft, step, state, f". {_TEXT}", home, name=name, role=_AHEAD, readable=wheels.reads, mounts=mounts
+                draft, step, state, text, home, name=name, role=_AHEAD, readable=wheels.reads, mounts=mounts, at=here
             )
         return run(
-            draft, step, state, f". {_TEXT}", name=draft.named(name), role=_AHEAD, readable=wheels.reads,
-            cwd=None if ahead.before is None else "/", mounts=mounts, traces=_LOCKS,
+            draft, step, state, text, name=draft.named(name), role=_AHEAD, readable=wheels.reads,
+            cwd=None if here is None else "/", at=here, mounts=mounts, traces=_LOCKS,
         ).root  # fmt: skip
 
-    draft.branches.add(name, draft.branches.branch, make, ahead=True)
+    change = draft.branches.add(name, draft.branches.branch, make, ahead=True)
+    if all_of_it:
+        draft.attempts[number] = change
+    else:
+        draft.parts[number] = change
     return True
 
 
@@ -156,10 +163,11 @@ def _by_host(
     role: llb.Role = ORDINARY,
     readable: Callable[[str], bool] = lambda _: True,
     mounts: Sequence[llb.Mount] = (),
+    at: str | None = None,
 ) -> llb.State:
     """Runs a command on the machine's own platform, with the image's environment where the image has it."""
     assert draft.host is not None
     return run(
         draft, step, draft.host.root, text, name=draft.named(name), role=role, platform=draft.host.platform, cwd="/",
-        readable=readable, mounts=(llb.Bind(home, state, selector=home), *mounts),
+        at=at, readable=readable, mounts=(llb.Bind(home, state, selector=home), *mounts),
     ).output(home)  # fmt: skip

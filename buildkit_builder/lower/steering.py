@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import replace
 
 from buildkit_builder import llb
@@ -65,9 +64,9 @@ def unknown_places(draft: Draft, step: Run, wheels: Wheels) -> tuple[str, ...]:
 def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
     """Notes what a step that is about to run ahead could have seen."""
     branches = draft.branches
-    targets = [*(cache.target for cache in step.caches), *(mount.target for mount in step.mounts)]
-    is_project = step.wheels is not None and step.wheels.parts == "lock"
     sees_all = draft.host is None and branches.trunk <= branches.branch
+    mounts = {mount.target: mount.path == "/" for mount in step.mounts} | dict.fromkeys(step.files, False)
+    here = {absolute(draft.cwd, target): kind for target, kind in mounts.items() if not target.startswith("/")}
     return Ahead(
         name=step.name,
         change=len(branches.changes),
@@ -75,10 +74,13 @@ def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
         before=None if sees_all else branches.tree(branches.fork),
         after=branches.tree(branches.trunk),
         reads=Reads(
-            settings=_settings(draft), is_project=is_project, cwd=draft.cwd,
-            places=distinct([*_LINKER, *_places(draft)]),
-            programs=("uv", (draft.config.shell or DEFAULT_SHELL)[0]), home=home,
-            mounts=distinct(target for target in targets if target.startswith("/")),
+            settings=_settings(draft), cwd=draft.cwd,
+            is_project=step.wheels is not None and step.wheels.parts == "lock",
+            places=distinct([*_LINKER, *_places(draft)]), programs=("uv", (draft.config.shell or DEFAULT_SHELL)[0]),
+            home=home,
+            mounts=distinct([*(cache.target for cache in step.caches), *(t for t in mounts if t.startswith("/"))]),
+            files=tuple(target for target, is_directory in here.items() if not is_directory),
+            directories=tuple(target for target, is_directory in here.items() if is_directory),
         ),
     )  # fmt: skip
 
@@ -109,12 +111,8 @@ def check_of(draft: Draft, ahead: Ahead) -> llb.State | None:
 
 
 def _settings(draft: Draft) -> tuple[str, ...]:
-    """Where `uv` looks for settings. Protocol: uv `concepts/configuration-files`."""
-    folders = [draft.cwd]
-    while folders[-1] != "/":
-        folders.append(posixpath.dirname(folders[-1]))
-    files = [posixpath.join(folder, name) for folder in folders for name in ("uv.toml", "pyproject.toml")]
-    return distinct([*files, f"{_home(draft)}/.config/uv/uv.toml", "/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml"])
+    """Where `uv` looks for settings besides the working directory. Protocol: uv `concepts/configuration-files`."""
+    return f"{_home(draft)}/.config/uv/uv.toml", "/etc/uv/uv.toml", "/etc/xdg/uv/uv.toml"
 
 
 def _places(draft: Draft) -> tuple[str, ...]:

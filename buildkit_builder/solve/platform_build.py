@@ -163,7 +163,7 @@ class PlatformBuild:
             lowered = await self.lower()
             if self._recall(lowered):
                 continue
-            if not lowered.attempts and not lowered.checks:
+            if not (lowered.attempts or lowered.parts or lowered.checks):
                 return lowered, await self.solver.solve(lowered.state, image=True)
             checks = [asyncio.ensure_future(self._check(*item)) for item in lowered.checks.items()]
             try:
@@ -181,7 +181,7 @@ class PlatformBuild:
         """Whether something that is to be tried ahead is remembered to have to wait."""
         waiting, ordered = self.waiting, self.ordered
         self.waiting |= self._remembered(lowered.attempts, "waits")
-        self.ordered |= self._remembered(lowered.checks, "follows")
+        self.ordered |= self._remembered(lowered.checks, "follows") | self._remembered(lowered.parts, "follows")
         return (waiting, ordered) != (self.waiting, self.ordered)
 
     def _remembered(self, states: Mapping[int, llb.State], verdict: str) -> frozenset[int]:
@@ -223,9 +223,11 @@ class PlatformBuild:
         Returns:
             The files; `None` where one of the installations has to wait.
         """
-        tries = {self.solver.head(state): number for number, state in lowered.attempts.items()}
+        states = [*lowered.attempts.items(), *lowered.parts.items()]
+        tries = {self.solver.head(state): number for number, state in states}
         self.tried |= tries | {uncached(digest): number for digest, number in tries.items()}
-        if None in map(self.attempts.recall, tries):
+        attempts = [self.solver.head(state) for state in lowered.attempts.values()]
+        if None in map(self.attempts.recall, attempts):
             # Not to be ended with an attempt that fails: it is wanted all the same.
             self.beside.append(self.bridge.aside(self._apart(lowered)))
         try:
@@ -237,10 +239,12 @@ class PlatformBuild:
                 raise
             for digest, number in tries.items():
                 if number in told:
-                    self.attempts.note(digest, "waits")
-            self.waiting |= told or set(tries.values())
+                    self.attempts.note(digest, "follows" if number in lowered.parts else "waits")
+            failed = told or set(tries.values())
+            self.waiting |= failed - set(lowered.parts)
+            self.ordered |= failed & set(lowered.parts)
             return None
-        for digest in tries:
+        for digest in attempts:
             self.attempts.note(digest, "done")
         return ref
 

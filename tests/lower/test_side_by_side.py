@@ -210,9 +210,18 @@ def test_where_copies_lead_that_do_not_see_an_installation_is_checked() -> None:
 
 def test_an_installation_ahead_starts_in_a_directory_that_is_there() -> None:
     """Its container would make the working directory anew, as root's."""
-    result = wide(WorkdirLayer(path="/app"), GIT, NUMPY)
+    ahead, after_all = wide(WorkdirLayer(path="/app"), GIT, NUMPY), wide(WorkdirLayer(path="/app"), COMMAND, NUMPY)
 
-    assert "/" == attempt(result).meta.cwd
+    assert "/" == attempt(ahead).meta.cwd
+    assert "/app" == attempt(after_all).meta.cwd
+
+
+def test_files_of_an_installation_ahead_are_where_no_image_has_any() -> None:
+    """The image may have a directory of that name."""
+    layer = RequirementsLayer(file=Path("r.txt"), content=b"six\n")
+    targets = [mount.dest for mount in attempt(wide(GIT, layer)).mounts if "requirements" in mount.dest]
+
+    assert ["/dev/buildkit-builder/here/requirements.txt"] == targets
 
 
 def check_of(result: Lowered) -> str | None:
