@@ -18,6 +18,7 @@ from flyte import Image
 from tests.conftest import Engine
 from tests.parity.builders import Tally
 from tests.parity.conftest import TALLY
+from tests.parity.random_layers.found import FOUND
 from tests.parity.random_layers.layers import evaluated
 from tests.parity.random_layers.recipes import AHEAD, ASIDE, RECIPES
 from tests.parity.random_layers.sequences import Comparison, Finding, Layers, drawn
@@ -44,6 +45,21 @@ def test_random_layers_come_out_alike(world: World, engine: Engine, request: pyt
     request.config.stash.get(TALLY, Tally()).notes.append(comparison.summary())
     if found:
         pytest.fail("\n\n".join(map(str, found)), pytrace=False)
+
+
+def test_what_was_found_once_comes_out_alike(world: World, engine: Engine) -> None:
+    """Made short as it was, each with the fault that it was found for."""
+    comparison = Comparison(world=world, address=engine.address)
+
+    async def compare() -> list[str]:
+        outcomes = await asyncio.gather(*map(comparison.outcome, FOUND))
+        return [
+            f"{layers}\n{outcome.text}" for layers, outcome in zip(FOUND, outcomes, strict=True) if outcome.is_fault
+        ]
+
+    found = asyncio.run(compare())
+    if found:
+        pytest.fail("\n\n".join(found), pytrace=False)
 
 
 def test_layers_are_code_of_flyte(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ APT_CASES = {
         (
             holds("/var/lib/bkb/answers", "forty-two"),
             holds("/var/lib/bkb/rc", "of the home"),
-            'test "$(grep -c hooked /var/lib/bkb/hook)" = 2',
+            holds("/var/lib/bkb/hook", "hooked"),
             holds("/var/lib/bkb/watch", "p0"),
             holds("/var/lib/bkb/watch", "p1"),
             holds("/var/lib/bkb/users", "worker:1234"),

@@ -148,6 +148,7 @@ READING = (
     ),
     _noting("hook", "bkb-hook; run-parts /opt/hooks.d"),
     _noting("find", "find /opt /srv /home -path /opt/venv -prune -o -printf '%p %u %m\\n' | sort"),
+    _noting("local", "bkb-local"),
     _noting("users", "cut -d: -f1,3 /etc/passwd; id worker"),
 )
 

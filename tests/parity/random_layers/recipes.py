@@ -410,7 +410,7 @@ FITTING: Mapping[str, tuple[str, ...]] = {
 _USUAL: Mapping[str, tuple[str, ...]] = {
     "{site}": (SITE,),
     "{above}": ("/opt", "/opt/venv", "/opt/venv/lib"),
-    "{cwd}": ("/app", "/srv/w", "/srv/ftp", "/srv/odd", "/home/worker", "/opt/w"),
+    "{cwd}": ("/app", "/srv/w", "/srv/ftp", "/srv/odd", "/home/worker", "/closed/w"),
     "{parent}": ("/app", "/srv", ""),
 }
 _OF_BASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {

@@ -128,6 +128,7 @@ class Comparison:
         found: So far.
         seen: What came of how many sequences; `known` of those that have a finding in them and were not built.
         failing: At which steps both ways failed.
+        jobs: Of how many pairs are built at the same time.
         outcomes: By sequence, those that were made shorter as well.
     """
 
@@ -137,11 +138,13 @@ class Comparison:
     seen: Counter[str] = field(default_factory=Counter)
     failing: Counter[str] = field(default_factory=Counter)
     outcomes: dict[Layers, Outcome] = field(default_factory=dict)
+    jobs: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(3))
 
     async def outcome(self, sequence: Layers) -> Outcome:
         """What comes of a sequence."""
         if sequence not in self.outcomes:
-            self.outcomes[sequence] = await self._outcome(sequence)
+            async with self.jobs:
+                self.outcomes[sequence] = await self._outcome(sequence)
         return self.outcomes[sequence]
 
     async def _outcome(self, sequence: Layers) -> Outcome:

@@ -149,6 +149,7 @@ THEMES: Mapping[str, tuple[str, ...]] = {
                 "UV_NO_CONFIG": "1",
                 "UV_PRERELEASE": "allow",
                 "UV_COMPILE_BYTECODE": "0",
+                "UV_NO_BUILD": "1",
                 "UV_NO_CACHE": "1",
                 "UV_SYSTEM_PYTHON": "1",
                 "UV_PYTHON": "/usr/local/bin/python3",
@@ -199,7 +200,10 @@ THEMES: Mapping[str, tuple[str, ...]] = {
         ),
     ),
     "scripts": (
-        *(apt(name) for name in ("answers", "tmp", "env", "py", "rc", "bash", "need", "hook", "find", "links")),
+        *(
+            apt(name)
+            for name in ("answers", "tmp", "env", "py", "rc", "bash", "need", "hook", "local", "find", "links")
+        ),
         *(file("answers", place) for place in ("/opt/lab/answers", "/vendor/lab/answers")),
         file("license", "/opt/lab/license"),
         *(file("bkbmod-1.py", f"{place}/bkbmod.py") for place in ("/opt/py", "/usr/lib/python3/dist-packages")),

@@ -111,6 +111,8 @@ def _system() -> list[Member]:
             *(Member(path=path, content=data) for path, data in repo.items()),
             *(Member(path=f"usr/share/wheels/{name}", content=data) for name, data in wheels.items()),
             Member(path="etc/apt/sources.list", content="deb [trusted=yes] file:/usr/share/bkb/repo ./\n"),
+            Member(path="usr/local/bin/bkb-local", content="#!/bin/sh\necho of the base\n", mode=0o755),
+            Member(path="closed", mode=0o700),
             Member(path="etc/constraints.txt", content="wa==1.0\n"),
         ]
     )
