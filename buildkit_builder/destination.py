@@ -82,11 +82,6 @@ def _refuse_without_store(spec: ImageSpec | DockerfileSpec, settings: Settings, 
             "leave them out",
         ),
         (compression not in (None, "gzip"), f"pack layers as {compression}", "leave `compression` out"),
-        (
-            settings.epoch is not None,
-            "set the time of an image (`source_date_epoch`)",
-            "leave it out, and the variable SOURCE_DATE_EPOCH",
-        ),
         (settings.force_compression, "pack the layers of the base anew", "leave `force_compression` out"),
         (settings.oci_media_types is True, "push OCI media types", "leave `oci_media_types` out"),
         (
