@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import contents
+from buildkit_builder import contents, file_digests
 from buildkit_builder.session.filesync import LocalDirectory
 
 
@@ -32,13 +32,13 @@ def folder(tmp_path: Path, state: Path) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read."""
     seen: list[str] = []
-    digest = contents._digest
+    digest = file_digests._digest
 
     def watched(source: str) -> str:
         seen.append(os.path.basename(source))
         return digest(source)
 
-    monkeypatch.setattr(contents, "_digest", watched)
+    monkeypatch.setattr(file_digests, "_digest", watched)
     return seen
 
 

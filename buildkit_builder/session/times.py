@@ -57,17 +57,22 @@ class ToldTimes:
 
     def _is_as_written(self, entry: Entry) -> bool:
         written = entry.changed == entry.mtime and entry.changed % _SECOND != 0
-        return written and is_settled(entry, self._begun)
+        return written and is_settled(entry.changed, self._begun)
 
     def _mark(self, entry: Entry) -> int:
-        if not is_settled(entry, self._begun):
+        if not is_settled(entry.changed, self._begun):
             # Whatever is written next might look the same: no later listing is to agree with this one.
             return secrets.randbits(64)
         said = f"{entry.inode} {entry.changed} {entry.path}".encode()
         return int.from_bytes(blake2b(said, digest_size=8).digest(), "big")
 
 
-def is_settled(entry: Entry, begun: int) -> bool:
-    """Whether any change of a file since the listing began leaves a trace in its times."""
-    tick = _TICK if entry.changed % _SECOND else _TICK_OF_WHOLE_SECONDS
-    return entry.changed + tick < begun
+def is_settled(changed: int, begun: int) -> bool:
+    """Whether a change of a file whose inode was last changed at a time would leave a trace if it came after another.
+
+    Args:
+        changed: In nanoseconds since 1970, as are all times.
+        begun: When files began to be looked at.
+    """
+    tick = _TICK if changed % _SECOND else _TICK_OF_WHOLE_SECONDS
+    return changed + tick < begun
