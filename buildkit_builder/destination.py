@@ -17,6 +17,7 @@ from buildkit_builder.session.docker_config import DockerConfig
 from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
+from buildkit_builder.unforeseen import only_ours
 
 _CONTAINERD_STORE = (
     'Turn on the containerd image store (`"features": {"containerd-snapshotter": true}` in the engine\'s '
@@ -127,7 +128,8 @@ async def push_from_engine(
 
 
 async def _has_containerd_store(connection: Connection) -> bool:
-    workers = await Control(connection.channel).list_workers()
+    with only_ours("asking where the daemon can put an image"):
+        workers = await Control(connection.channel).list_workers()
     return any(worker.snapshotter for worker in workers)
 
 

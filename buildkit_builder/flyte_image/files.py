@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from buildkit_builder.errors import MissingSourceError
+from buildkit_builder.errors import ImageError, MissingSourceError
+from buildkit_builder.session.patterns import Matcher, PatternError, parse_dockerignore
 
 
 def local_file(path: Path, layer: str) -> Path:
@@ -34,3 +35,30 @@ def local_folder(path: Path, layer: str) -> Path:
         what = "is not a folder" if path.exists() else "does not exist"
         raise MissingSourceError(f"{layer}: `{path.absolute()}` {what}.")
     return path.absolute()
+
+
+def read_text(file: Path, layer: str) -> str:
+    """What a file says that a layer names; bytes that are not UTF-8 as the daemon's own frontend takes them.
+
+    Raises:
+        MissingSourceError: It cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise MissingSourceError(f"{layer}: the file `{file}` cannot be read: {error.strerror}.") from error
+
+
+def read_patterns(file: Path, layer: str) -> tuple[str, ...]:
+    """The patterns of a `.dockerignore` file.
+
+    Raises:
+        MissingSourceError: It cannot be read.
+        ImageError: One of them is malformed.
+    """
+    patterns = tuple(parse_dockerignore(read_text(file, layer)))
+    try:
+        Matcher(patterns)
+    except PatternError as error:
+        raise ImageError(f"{layer}: `{file}` makes no sense: {error}.") from error
+    return patterns

@@ -12,11 +12,11 @@ from flyte import _image as flyte_layers
 from flyte.errors import ImageBuildError
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.flyte_image.files import local_file
+from buildkit_builder.flyte_image.files import local_file, read_patterns
 from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
-from buildkit_builder.session.patterns import Matcher, parse_dockerignore
+from buildkit_builder.session.patterns import Matcher
 from buildkit_builder.spec import (
     CopyLayer,
     DockerfileSpec,
@@ -146,7 +146,7 @@ def _outer_patterns(image: Image) -> tuple[str, ...]:
     """
     paths = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
     own = [path for path in paths if path.name == ".dockerignore"]
-    return tuple(parse_dockerignore(own[-1].read_text(encoding="utf-8", errors="replace"))) if own else ()
+    return read_patterns(own[-1].absolute(), "with_dockerignore") if own else ()
 
 
 def _within(layer: flyte_layers.Layer, read: Layer, outer: tuple[str, ...]) -> Layer:

@@ -8,7 +8,7 @@ import time
 
 from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
-from buildkit_builder.image_build.job import Spec, identity_of
+from buildkit_builder.image_build.job import Spec, job_of
 from buildkit_builder.image_build.order import Order, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
 from buildkit_builder.image_build.sharing import find_nodes, shared
@@ -21,6 +21,7 @@ from buildkit_builder.solve.nodes import build_on_nodes, first_reached
 from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.spec import ImageSpec
+from buildkit_builder.unforeseen import only_ours
 
 
 async def build(spec: Spec, settings: Settings) -> BuildResult:
@@ -31,13 +32,14 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
     """
     environ = config.environment()
     order = await Order.of(spec, settings, environ)
-    async with shared(settings, environ, considerate=True) as common:
-        nodes = find_nodes(settings, environ)
-        if len(nodes) > 1:
-            async with Several.begin(order, common) as several:
-                return await build_on_nodes(nodes, common.pool, several)
-        connection = await common.pool.get(nodes[0].endpoint)
-        return await order.build_on(connection, common, common.screen.display(spec.reference, order.redact))
+    with only_ours(f"building {spec.reference}", order.redact):
+        async with shared(settings, environ, considerate=True) as common:
+            nodes = find_nodes(settings, environ)
+            if len(nodes) > 1:
+                async with Several.begin(order, common) as several:
+                    return await build_on_nodes(nodes, common.pool, several)
+            connection = await common.pool.get(nodes[0].endpoint)
+            return await order.build_on(connection, common, common.screen.display(spec.reference, order.redact))
 
 
 async def look_up(
@@ -58,7 +60,7 @@ async def look_up(
     probe = PlatformProbe(
         reference=reference,
         platforms=tuple(llb.Platform.parse(name) for name in platforms),
-        identity=await asyncio.to_thread(identity_of, spec) if spec is not None else None,
+        identity=None if spec is None else await asyncio.to_thread(job_of(spec, settings).identity, settings),
     )
     docker_config = credentials(spec, settings, environ)
     async with shared(settings, environ) as common:
