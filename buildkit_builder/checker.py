@@ -6,6 +6,7 @@ import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from buildkit_builder.errors import ImageError
 from buildkit_builder.unforeseen import as_ours
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ class BuildKitImageChecker:
             return await _found(reference, arch)
         except Exception as error:  # noqa: BLE001 - an image is there only where it was found
             with contextlib.suppress(Exception):  # a closed stream is no reason, either
-                _say(f"Could not look up {reference}, so it is built: {as_ours(error)}", is_warning=True)
+                meant = as_ours(error)
+                # What is wrong with the image itself the build says, and at once.
+                if not isinstance(meant, ImageError):
+                    _say(f"Could not look up {reference}, so it is built: {meant}", is_warning=True)
             return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from flyte.errors import ImageBuildError
 
 from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.flyte_image.files import local_file, read_patterns
-from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
+from buildkit_builder.flyte_image.layers import read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
 from buildkit_builder.session.patterns import Matcher
@@ -28,7 +28,7 @@ from buildkit_builder.spec import (
     UvProjectLayer,
 )
 
-__all__ = ["KNOWN_FLYTE", "default_uv_image", "enters", "keeps", "needs_building", "read"]
+__all__ = ["default_uv_image", "enters", "keeps", "needs_building", "read"]
 
 
 def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...] = ()) -> ImageSpec | DockerfileSpec:
@@ -67,6 +67,8 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
     ignore = _ignore_patterns(image)
     outer = _outer_patterns(image)
     layers = [_within(layer, read, outer) for layer in image._layers for read in read_layer(layer, ignore)]
+    for layer in layers:
+        _must_be_text(layer)
     return ImageSpec(
         reference=_reference(image),
         push=bool(image.registry),
@@ -81,6 +83,25 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
         uv_image=uv_image or default_uv_image(),
         registry_secret=secret_ref(image._image_registry_secret) if image._image_registry_secret else None,
     )
+
+
+def _must_be_text(layer: Layer) -> None:
+    """Refuses what no image can have: text that is not UTF-8, as a name is that was written on a system of old.
+
+    Raises:
+        ImageError: Shows it.
+    """
+    values: list[Any] = [layer]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            if not value.isascii() and value.encode(errors="ignore").decode() != value:
+                raise ImageError(f"{getattr(layer, 'origin', 'a layer')}: `{value}` is not UTF-8. Rename it.")
+        elif isinstance(value, (list, tuple)):
+            values += value
+        elif is_dataclass(value) and not isinstance(value, LocalFiles):
+            # Where files are on this machine is in no image, and their own names are looked at when they are sent.
+            values += [getattr(value, field.name) for field in fields(value)]
 
 
 def _reference(image: Image) -> str:

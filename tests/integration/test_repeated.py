@@ -83,13 +83,12 @@ async def test_a_forced_build_mends_the_image_of_a_dockerfile(
 ) -> None:
     """Of which only the daemon's own frontend knows what it is made of."""
     (user / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo dockerfile > /lost\n")
-    await check_mends(
-        Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=name, platform=("linux/amd64",)), solves
-    )
+    image = Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=name, platform=("linux/amd64",))
+    await check_mends(image, solves)
 
 
 async def check_mends(image: Image, solves: Solves, blob: str = "layer") -> None:
-    """Builds, takes a blob and then the tag out of the registry, and builds again each time; nothing is solved twice."""
+    """Builds, takes a blob and then the tag out of the registry, and builds again each time, each time once."""
     repository = image.uri.rpartition(":")[0]
 
     async def push() -> None:
