@@ -187,7 +187,7 @@ def _chosen(name: str) -> Any:
         ImageBuildError: A setting is wrong, or `buildkit` is asked for by name where it cannot be.
     """
     _hand_down()
-    why_not = _why_not()
+    why_not = flyte_names.why_not()
     if name == "local" and why_not is None and not _enabled():
         return None
     if why_not is not None:
@@ -200,14 +200,6 @@ def _chosen(name: str) -> Any:
     from buildkit_builder.builder import BuildKitImageBuilder
 
     return BuildKitImageBuilder()
-
-
-def _why_not() -> str | None:
-    """Why this package cannot build beside this Flyte; `None` where it can."""
-    if (cannot_run := flyte_names.cannot_run()) is not None:
-        return cannot_run
-    lacking = flyte_names.missing()
-    return flyte_names.complaint(lacking) if lacking else None
 
 
 def _step_aside(line: str) -> None:
@@ -238,7 +230,7 @@ def _builds() -> bool:
         from flyte._initialize import _get_init_config
 
         config = _get_init_config()
-        return _why_not() is None and _is_ours(config.image_builder if config is not None else None)
+        return flyte_names.why_not() is None and _is_ours(config.image_builder if config is not None else None)
     return False
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flyte import Image
 from flyte.errors import ImageBuildError
 
+from buildkit_builder import flyte_names
 from buildkit_builder.errors import BuildKitError, ConfigError
 from buildkit_builder.unforeseen import as_ours
 
@@ -42,6 +43,8 @@ class BuildKitImageBuilder:
             flyte.errors.ImageBuildError: The build failed; says which, where and why. Comes out when builds that run
                 beside it are over, so that they are not ended by it.
         """
+        if (why_not := flyte_names.why_not()) is not None:
+            raise ImageBuildError(why_not)
         try:
             return await _build(image, dry_run=dry_run, wait=wait)
         except ImageBuildError:

@@ -94,6 +94,11 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def why_not() -> str | None:
+    """Why this package cannot build in this process, in one line; `None` where it can."""
+    return cannot_run() or (complaint(lacking) if (lacking := missing()) else None)
+
+
 @functools.cache
 def missing() -> tuple[str, ...]:
     """What the installed Flyte has not of all that is needed to build, as `module.name`."""
@@ -128,9 +133,8 @@ def cannot_run() -> str | None:
             importlib.import_module("fcntl")
             return None
     return (
-        f"buildkit-builder {_version('buildkit_builder')} steps aside, and Flyte's own builder is used: it does not run "
-        "on Windows. "
-        "Install it in WSL, or uninstall it here."
+        f"buildkit-builder {_version('buildkit_builder')} steps aside, and Flyte's own builder is used: "
+        "it does not run on Windows. Install it in WSL, or uninstall it here."
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 
 from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
-from buildkit_builder.image_build.job import Spec, job_of
+from buildkit_builder.image_build.job import Spec, identity_of, job_of
 from buildkit_builder.image_build.order import Order, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
 from buildkit_builder.image_build.sharing import find_nodes, shared
@@ -60,7 +59,7 @@ async def look_up(
     probe = PlatformProbe(
         reference=reference,
         platforms=tuple(llb.Platform.parse(name) for name in platforms),
-        identity=None if spec is None else await asyncio.to_thread(job_of(spec, settings).identity, settings),
+        identity=None if spec is None else await identity_of(job_of(spec, settings), settings),
     )
     docker_config = credentials(spec, settings, environ)
     async with shared(settings, environ) as common:

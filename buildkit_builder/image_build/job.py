@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
+from buildkit_builder.unforeseen import only_ours
 
 Spec = ImageSpec | DockerfileSpec
 
@@ -37,6 +39,17 @@ def job_of(spec: Spec, settings: Settings) -> ImageJob | DockerfileJob:
         ImageError: A file that says how the image is made cannot be read, or makes no sense.
     """
     return ImageJob.of(spec, settings) if isinstance(spec, ImageSpec) else DockerfileJob.of(spec)
+
+
+async def identity_of(job: ImageJob | DockerfileJob, settings: Settings) -> Identity:
+    """What an image is made from, in a thread, since it may read many files: other builds need not wait for that."""
+
+    def read() -> Identity:
+        # Not every error gets out of a thread: a `StopIteration` would be waited for, for ever.
+        with only_ours("reading local files"):
+            return job.identity(settings)
+
+    return await asyncio.to_thread(read)
 
 
 @dataclass(frozen=True, slots=True)

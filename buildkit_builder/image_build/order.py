@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
@@ -18,6 +17,7 @@ from buildkit_builder.image_build.job import (
     DockerfileJob,
     ImageJob,
     Spec,
+    identity_of,
     job_of,
     read_by_daemon,
     ssh_agents,
@@ -87,8 +87,7 @@ class Order:
             platforms=platforms,
             caches=caches,
             job=job,
-            # In a thread, since it may read many files: other builds of this loop need not wait for that.
-            identity=await asyncio.to_thread(job.identity, settings),
+            identity=await identity_of(job, settings),
             credentials=credentials(spec, settings, environ),
             secrets=secrets,
             environ=environ,
