@@ -59,12 +59,15 @@ async def _found(reference: str, arch: tuple[str, ...]) -> str | None:
     platforms = tuple(name for name in arch if not settings.platforms or name in settings.platforms) or arch
     image = asked_for.get()
     spec = None if image is None else _spec(image, settings)
+    has_old_name = False
     if spec is not None and _repository(spec.reference) == _repository(reference):
-        # The name that it would be built under: Flyte makes it once and keeps it, though files may change.
-        reference = spec.reference
+        # The name that it would be built under: Flyte makes it once and keeps it, though files may have changed since.
+        has_old_name, reference = reference != spec.reference, spec.reference
     else:
         spec = None
     found = await image_build.look_up(reference, platforms, settings, spec)
+    if has_old_name and not image_build.is_told_by_label(found):
+        return None
     if found.changed and not found.missing:
         _say(f"{reference} is there, but {' and '.join(dict.fromkeys(found.changed))}, so it is built again")
     return None if found.missing or found.changed else reference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 
 from buildkit_builder.errors import BuildKitError
@@ -12,6 +13,10 @@ from buildkit_builder.session.walk import Entry
 
 # Reading more than this takes longer than is cheap for the question whether an image is there.
 BYTES_MAX = 256 << 20
+# The same of files whose contents an image's tag is made of.
+TAGGED_BYTES_MAX = 32 << 20
+WITHOUT_CONTENTS = "names-"
+"""How a digest begins for which contents were not read."""
 _CHUNK = 1 << 20
 
 
@@ -29,12 +34,13 @@ def digest_of(
             been made before a file was changed, but where that would take long the rest is enough.
 
     Returns:
-        Sixteen hexadecimal digits; nothing where there are no directories; `UNKNOWN` where it cannot be told, for too
-        much to read, or a folder that cannot be read.
+        Sixteen hexadecimal digits, after `WITHOUT_CONTENTS` where those are left to the tag; nothing where there are no
+        directories; `UNKNOWN` where it cannot be told, for too much to read, or a folder that cannot be read.
     """
     try:
         found = [entry for directory in directories for entry in [None, *directory.entries(exclude=exclude)]]
-        is_long = sum(entry.size for entry in found if entry is not None) > BYTES_MAX
+        most = TAGGED_BYTES_MAX if contents_are_in_tag else BYTES_MAX
+        is_long = sum(entry.size for entry in found if entry is not None) > most
         if is_long and not contents_are_in_tag:
             return UNKNOWN
         whole = hashlib.sha256()
@@ -47,7 +53,21 @@ def digest_of(
                 _read(entry, whole)
     except (BuildKitError, OSError, ValueError):
         return UNKNOWN
-    return whole.hexdigest()[:16] if found else ""
+    return f"{WITHOUT_CONTENTS if is_long else ''}{whole.hexdigest()[:16]}" if found else ""
+
+
+def state_of(directories: Iterable[LocalDirectory]) -> str:
+    """What this machine's file systems say of files: no two states are the same between which a file was written to.
+
+    Raises:
+        OSError: One is gone.
+        SourceError: A folder cannot be read.
+    """
+    whole = hashlib.sha256()
+    for entry in (entry for directory in directories for entry in directory.entries() if entry.has_content):
+        found = os.stat(entry.source)
+        whole.update(repr((entry.path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)).encode())
+    return whole.hexdigest()
 
 
 def _read(entry: Entry, into: hashlib._Hash) -> None:

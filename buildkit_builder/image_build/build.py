@@ -7,6 +7,7 @@ import time
 
 from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
+from buildkit_builder.contents import WITHOUT_CONTENTS
 from buildkit_builder.image_build.job import Spec, identity_of, job_of
 from buildkit_builder.image_build.order import Order, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
@@ -76,3 +77,8 @@ async def look_up(
         quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)
         await solve_build(connection, request, quiet.display(reference))
     return probe
+
+
+def is_told_by_label(found: PlatformProbe) -> bool:
+    """Whether an image's label says all of it, so that it would tell of files that changed after its tag was made."""
+    return found.identity is not None and not found.identity.parts.get("sources", "").startswith(WITHOUT_CONTENTS)
