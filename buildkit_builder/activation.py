@@ -57,7 +57,7 @@ def activate() -> None:
             sys.meta_path.insert(0, _WhenLoaded())
         _hand_down()
     except Exception as error:  # noqa: BLE001 - Flyte starts with or without this package
-        _step_aside(f"buildkit-builder steps aside, and Flyte's own builder is used: {type(error).__name__}: {error}")
+        _step_aside(f"{type(error).__name__}: {error}")
 
 
 def deactivate() -> None:
@@ -196,14 +196,15 @@ def _chosen(name: str) -> Any:
             return None
         from flyte.errors import ImageBuildError
 
-        raise ImageBuildError(why_not)
+        raise ImageBuildError(flyte_names.cannot_build(why_not))
     from buildkit_builder.builder import BuildKitImageBuilder
 
     return BuildKitImageBuilder()
 
 
-def _step_aside(line: str) -> None:
+def _step_aside(reason: str) -> None:
     """Says so, once, unless nobody wants this package anyway."""
+    line = flyte_names.steps_aside(" ".join(reason.split()))
     if line in _said or _is_disabled():
         return
     _said.add(line)

@@ -44,7 +44,7 @@ class BuildKitImageBuilder:
                 beside it are over, so that they are not ended by it.
         """
         if (why_not := flyte_names.why_not()) is not None:
-            raise ImageBuildError(why_not)
+            raise ImageBuildError(flyte_names.cannot_build(why_not))
         try:
             return await _build(image, dry_run=dry_run, wait=wait)
         except ImageBuildError:

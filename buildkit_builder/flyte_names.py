@@ -95,7 +95,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 
 
 def why_not() -> str | None:
-    """Why this package cannot build in this process, in one line; `None` where it can."""
+    """Why this package cannot build in this process, in a sentence; `None` where it can."""
     return cannot_run() or (complaint(lacking) if (lacking := missing()) else None)
 
 
@@ -115,27 +115,30 @@ def missing_of(module: str, names: Iterable[str]) -> list[str]:
 
 
 def complaint(names: Iterable[str]) -> str:
-    """One line that says why this package steps aside."""
+    """A sentence that says which Flyte lacks what."""
     first, *others = names
     more = f" and {len(others)} more" if others else ""
-    return (
-        f"buildkit-builder {_version('buildkit_builder')} steps aside, and Flyte's own builder is used: "
-        f"flyte {_version('flyte')} has no "
-        f"`{first}`{more}; this version was made for flyte {KNOWN_FLYTE}."
-    )
+    return f"flyte {_version('flyte')} has no `{first}`{more}, and it was made for flyte {KNOWN_FLYTE}."
 
 
 @functools.cache
 def cannot_run() -> str | None:
-    """Where this package cannot run at all, one line that says why."""
+    """Where this package cannot run at all, a sentence that says why."""
     if sys.platform != "win32":
         with contextlib.suppress(ImportError):
             importlib.import_module("fcntl")
             return None
-    return (
-        f"buildkit-builder {_version('buildkit_builder')} steps aside, and Flyte's own builder is used: "
-        "it does not run on Windows. Install it in WSL, or uninstall it here."
-    )
+    return "it does not run on Windows. Install it in WSL, or uninstall it here."
+
+
+def steps_aside(reason: str) -> str:
+    """The line that says so."""
+    return f"buildkit-builder {_version('buildkit_builder')} steps aside, and Flyte's own builder is used: {reason}"
+
+
+def cannot_build(reason: str) -> str:
+    """What to say to who asks for this very builder."""
+    return f"buildkit-builder {_version('buildkit_builder')} cannot build: {reason}"
 
 
 def _has(found: Any, name: str) -> bool:
