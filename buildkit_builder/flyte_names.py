@@ -118,7 +118,7 @@ def complaint(names: Iterable[str]) -> str:
     """A sentence that says which Flyte lacks what."""
     first, *others = names
     more = f" and {len(others)} more" if others else ""
-    return f"flyte {_version('flyte')} has no `{first}`{more}, and it was made for flyte {KNOWN_FLYTE}."
+    return f"flyte {_version('flyte')} has no `{first}`{more}; this package was made for flyte {KNOWN_FLYTE}."
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -15,16 +14,13 @@ from tests.conftest import Engine
 from tests.integration.conftest import BASE
 from tests.integration.registry import tags
 
-_DROP_FROM_BOUNDING_SET = 24
-_READ_ANYTHING = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-
-
-def as_anybody() -> None:
-    """In a child: even root may then read only what the modes of files allow."""
-    libc = ctypes.CDLL(None)
-    for capability in _READ_ANYTHING:
-        libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
-
+# Even root may then read only what the modes of files allow (no CAP_DAC_OVERRIDE, no CAP_DAC_READ_SEARCH).
+AS_ANYBODY = """
+import ctypes, os, sys
+for capability in (1, 2):
+    ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 Ended = tuple[int, str]
 Flyte = Callable[[str], Ended]
@@ -44,8 +40,9 @@ def flyte_build(user: Path, engine: Engine, name: str) -> Flyte:
             "env = flyte.TaskEnvironment(name='app', image=image)\n",
             encoding="utf-8",
         )
+        flyte = str(Path(sys.executable).parent / "flyte")
         done = subprocess.run(
-            [str(Path(sys.executable).parent / "flyte"), "-c", "config.yaml", "build", "app.py", "env"],
+            [sys.executable, "-c", AS_ANYBODY, flyte, "-c", "config.yaml", "build", "app.py", "env"],
             cwd=user,
             env={**os.environ, "COLUMNS": "400", "TERM": "dumb"},
             stdin=subprocess.DEVNULL,
@@ -53,7 +50,6 @@ def flyte_build(user: Path, engine: Engine, name: str) -> Flyte:
             stderr=subprocess.STDOUT,
             timeout=120,
             check=False,
-            preexec_fn=as_anybody,
         )
         output = done.stdout.decode(errors="replace").replace("│", " ").replace("──", "")
         return done.returncode, " ".join(output.split())
