@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-import buildkit_builder
 from buildkit_builder import config, image_build
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ImageError
@@ -29,6 +28,7 @@ from buildkit_builder.spec import secrets_of
 from buildkit_builder.unforeseen import as_ours
 
 _LOGS_MAX = 100
+_PACKAGE = Path(__file__).with_name("__init__.py")
 # Its arguments: where packages are, where this one is, and the order.
 _BEGIN = """
 import sys, json, importlib.util
@@ -74,7 +74,7 @@ def start(spec: Spec, settings: Settings) -> Path:
         _lock(output)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _BEGIN, json.dumps(_places()), buildkit_builder.__file__, str(order)],
+                [sys.executable, "-I", "-c", _BEGIN, json.dumps(_places()), str(_PACKAGE), str(order)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         except BaseException:
