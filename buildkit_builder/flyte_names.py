@@ -21,7 +21,12 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "flyte": ("Image", "ImageBuild", "Secret", "__version__", "init_from_config"),
     "flyte.config": ("auto",),
     "flyte.errors": ("ImageBuildError",),
-    "flyte._initialize": ("_get_init_config", "_InitConfig.image_builder", "_InitConfig.source_config_path"),
+    "flyte._initialize": (
+        "_get_init_config",
+        "_InitConfig.image_builder",
+        "_InitConfig.root_dir",
+        "_InitConfig.source_config_path",
+    ),
     "flyte._status": ("status.info", "status.warn"),
     "flyte._secret": ("Secret.as_env_var", "Secret.group", "Secret.key", "Secret.mount"),
     ENGINE: ENGINE_NAMES,
@@ -88,7 +93,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "flyte._code_bundle._utils": ("ls_files",),
     "flyte._internal.imagebuild.docker": ("PatternMatcher.matches",),
     "flyte._internal.imagebuild.docker_builder": ("DOCKER_FILE_UV_BASE_TEMPLATE.template",),
-    "flyte._internal.imagebuild.utils": ("PIXI_PROJECT_DIR", "PIXI_VERSION", "get_and_list_dockerignore"),
+    "flyte._internal.imagebuild.utils": ("PIXI_PROJECT_DIR", "PIXI_VERSION"),
     "flyte._utils.pixi_script_parser": ("_extract_pep723_block",),
     "flyte._utils.uv_script_parser": ("_extract_uv_metadata_block", "parse_uv_script_file"),
 }

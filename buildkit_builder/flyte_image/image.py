@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from flyte import _image as flyte_layers
 from flyte.errors import ImageBuildError
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.flyte_image.files import local_file, read_patterns
+from buildkit_builder.flyte_image.files import local_file, read_patterns, read_text
 from buildkit_builder.flyte_image.layers import read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
@@ -151,12 +152,33 @@ def _matcher(patterns: tuple[str, ...]) -> Any:
 
 def _ignore_patterns(image: Image) -> tuple[str, ...]:
     """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder."""
-    from flyte._internal.imagebuild.utils import get_and_list_dockerignore
-
-    for layer in image._layers:
-        if isinstance(layer, flyte_layers.DockerIgnore) and not Path(layer.path).is_file():
+    layers = [layer for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
+    for layer in layers:
+        if not Path(layer.path).is_file():
             raise MissingSourceError(f"with_dockerignore: the file `{Path(layer.path).absolute()}` does not exist.")
-    return tuple(get_and_list_dockerignore(image))
+    file, name = _ignore_file(layers)
+    if file is None or not file.is_file():
+        return ()
+    # By Flyte's rules; but Flyte takes a file that it cannot read for an empty one, and sends what it was to leave out.
+    lines = [line.strip() for line in read_text(file, name).split("\n")]
+    patterns = tuple(line for line in lines if line and line[0] != "#")
+    try:
+        keeps(patterns)("")
+    except re.error as error:
+        raise ImageError(f"{name}: `{file}` makes no sense: {error}.") from error
+    return patterns
+
+
+def _ignore_file(layers: list[flyte_layers.DockerIgnore]) -> tuple[Path | None, str]:
+    """The file that Flyte takes patterns from, and what names it."""
+    from flyte._initialize import _get_init_config
+
+    named = [layer.path for layer in layers if layer.path.strip()]
+    if named:
+        return Path(named[-1]).absolute(), "with_dockerignore"
+    config = _get_init_config()
+    root = config.root_dir if config is not None else None
+    return (Path(root, ".dockerignore").absolute() if root else None), "the root folder"
 
 
 def _outer_patterns(image: Image) -> tuple[str, ...]:
