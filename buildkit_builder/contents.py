@@ -1,4 +1,8 @@
-"""Digests of local files, so that an image can be told from what other files would make."""
+"""Digests of local files, so that an image can be told from what other files would make.
+
+They say the same on every machine: names, modes, links and contents, and no times. A file that nobody may read counts
+as such: it cannot be in an image either.
+"""
 
 from __future__ import annotations
 
@@ -9,71 +13,102 @@ from collections.abc import Iterable
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.identity import UNKNOWN
 from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.walk import Entry
 
 # Reading more than this takes longer than is cheap for the question whether an image is there.
 BYTES_MAX = 256 << 20
-# The same of files whose contents an image's tag is made of.
+# The same of files whose contents an image's tag is made of; to open one takes as long as to read some of it.
 TAGGED_BYTES_MAX = 32 << 20
+_OPENING = 8 << 10
 WITHOUT_CONTENTS = "names-"
 """How a digest begins for which contents were not read."""
 _CHUNK = 1 << 20
+# By an image's name, which Flyte makes of its files once, how those were when this process first saw it.
+_named: dict[str, str] = {}
 
 
-def digest_of(
-    directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = (), *, contents_are_in_tag: bool = False
-) -> str:
-    """A digest of what a daemon would be sent: names, modes, links and contents, and no times.
-
-    It says the same on every machine. A file that nobody may read counts as such: it cannot be in an image either.
+def digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = ()) -> str:
+    """A digest of files that an image's tag says nothing of.
 
     Args:
         directories: What would be sent.
         exclude: Patterns of what is left out.
-        contents_are_in_tag: The image's tag changes with the contents. They are read nevertheless, since a tag may have
-            been made before a file was changed, but where that would take long the rest is enough.
 
     Returns:
-        Sixteen hexadecimal digits, after `WITHOUT_CONTENTS` where those are left to the tag; nothing where there are no
-        directories; `UNKNOWN` where it cannot be told, for too much to read, or a folder that cannot be read.
+        Sixteen hexadecimal digits; nothing where there are no directories; `UNKNOWN` where it cannot be told, for too
+        much to read, or a folder that cannot be read.
     """
     try:
-        found = [entry for directory in directories for entry in [None, *directory.entries(exclude=exclude)]]
-        most = TAGGED_BYTES_MAX if contents_are_in_tag else BYTES_MAX
-        is_long = sum(entry.size for entry in found if entry is not None) > most
-        if is_long and not contents_are_in_tag:
+        names, files, size = _listed(directories, exclude, BYTES_MAX)
+        if size > BYTES_MAX:
             return UNKNOWN
-        whole = hashlib.sha256()
-        for entry in found:
-            if entry is None:
-                whole.update(b"directory")  # so that two of them cannot run together into one
-                continue
-            whole.update(repr((entry.path, entry.mode, entry.link, entry.size)).encode())
-            if entry.has_content and not is_long:
-                _read(entry, whole)
+        return _with_contents(names, files) if size >= 0 else ""
     except (BuildKitError, OSError, ValueError):
         return UNKNOWN
-    return f"{WITHOUT_CONTENTS if is_long else ''}{whole.hexdigest()[:16]}" if found else ""
 
 
-def state_of(directories: Iterable[LocalDirectory]) -> str:
-    """What this machine's file systems say of files: no two states are the same between which a file was written to.
+def digest_of_tagged(reference: str, directories: Iterable[LocalDirectory]) -> str:
+    """A digest of files whose contents an image's tag is made of.
 
-    Raises:
-        OSError: One is gone.
-        SourceError: A folder cannot be read.
+    A tag may have been made before a file was changed, so that contents are read nevertheless; where that would take
+    long, only whether this process has seen them change under that tag.
+
+    Args:
+        reference: The image's name, with the tag.
+        directories: What would be sent.
+
+    Returns:
+        As `digest_of`; after `WITHOUT_CONTENTS` where those are left to the tag.
     """
-    whole = hashlib.sha256()
-    for entry in (entry for directory in directories for entry in directory.entries() if entry.has_content):
-        found = os.stat(entry.source)
-        whole.update(repr((entry.path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)).encode())
-    return whole.hexdigest()
-
-
-def _read(entry: Entry, into: hashlib._Hash) -> None:
     try:
-        with open(entry.source, "rb") as file:
+        names, files, size = _listed(directories, (), None)
+        if size + len(files) * _OPENING <= TAGGED_BYTES_MAX:
+            return _with_contents(names, files) if size >= 0 else ""
+        state = _state_of(files)
+    except (BuildKitError, OSError, ValueError):
+        return UNKNOWN
+    if _named.setdefault(reference, state) != state:
+        return UNKNOWN
+    return f"{WITHOUT_CONTENTS}{names.hexdigest()[:16]}"
+
+
+def _listed(
+    directories: Iterable[LocalDirectory], exclude: tuple[str, ...], most: int | None
+) -> tuple[hashlib._Hash, list[str], int]:
+    """All but contents: a digest, the files, and how large they are; -1 for no directory, and not far beyond `most`."""
+    names, files, size = hashlib.sha256(), list[str](), -1
+    for directory in directories:
+        size = max(size, 0)
+        names.update(b"directory")  # so that two of them cannot run together into one
+        for entry in directory.entries(exclude=exclude):
+            names.update(repr((entry.path, entry.mode, entry.link, entry.size)).encode())
+            if entry.has_content:
+                files.append(entry.source)
+            size += entry.size
+            if most is not None and size > most:
+                return names, files, size
+    return names, files, size
+
+
+def _with_contents(names: hashlib._Hash, files: Iterable[str]) -> str:
+    whole = names.copy()
+    for path in files:
+        _read(path, whole)
+    return whole.hexdigest()[:16]
+
+
+def _read(path: str, into: hashlib._Hash) -> None:
+    try:
+        with open(path, "rb") as file:
             while chunk := file.read(_CHUNK):
                 into.update(chunk)
     except PermissionError:
         into.update(b"unreadable")
+
+
+def _state_of(files: Iterable[str]) -> str:
+    """What this machine's file systems say of files: between two that are the same, none of them was written to."""
+    whole = hashlib.sha256()
+    for path in files:
+        found = os.stat(path)
+        whole.update(f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} ".encode())
+    return whole.hexdigest()

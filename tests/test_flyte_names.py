@@ -12,12 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from flyte._internal.imagebuild import image_builder
 from flyte._internal.imagebuild.docker_builder import DockerImageBuilder
 from flyte.errors import ImageBuildError
 
 from buildkit_builder import activation, flyte_names, flyte_settings
 from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.cli import main
 
 PACKAGE = Path(flyte_names.__file__).parent
 ALL = [f"{module}.{name}" for module, names in flyte_names.NEEDED.items() for name in names]
@@ -206,6 +208,15 @@ def test_a_process_of_windows() -> None:
     assert "DockerImageBuilder" == first
     assert "it does not run on Windows" in second
     assert 1 == len(done.stderr.splitlines()), done.stderr
+
+
+def test_the_command_line_on_windows(clean_environ: pytest.MonkeyPatch) -> None:
+    """A sentence, and no traceback."""
+    clean_environ.setitem(sys.modules, "fcntl", None)
+    result = CliRunner().invoke(main, ["doctor"])
+
+    assert 1 == result.exit_code
+    assert "it does not run on Windows" in result.output
 
 
 # --- the table is whole ---

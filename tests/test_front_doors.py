@@ -82,6 +82,7 @@ PLACES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (job, "plan", ("build", "look-up")),
     (job, "read_text", ("build of a Dockerfile", "look-up of a Dockerfile")),
     (contents, "digest_of", (*BUILDS, *LOOK_UPS)),
+    (contents, "digest_of_tagged", ("build", "look-up")),
     (Identity, "of", (*BUILDS, *LOOK_UPS)),
     (order, "secret_values", BUILDS),
     (order, "redactor", BUILDS),

@@ -16,7 +16,7 @@ from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import ConfigError
 from buildkit_builder.flyte_image import read_patterns, read_text
-from buildkit_builder.identity import UNKNOWN, Identity
+from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
@@ -30,9 +30,6 @@ from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProj
 from buildkit_builder.unforeseen import only_ours
 
 Spec = ImageSpec | DockerfileSpec
-
-# By an image's name, which Flyte makes of its files once, how those were when this process first saw it.
-_named: dict[str, str] = {}
 
 
 def job_of(spec: Spec, settings: Settings) -> ImageJob | DockerfileJob:
@@ -80,17 +77,9 @@ class ImageJob:
         return Identity.of(
             self.spec,
             files=contents.digest_of(map(_directory, needed)),
-            sources=self._sources(),
+            sources=contents.digest_of_tagged(self.spec.reference, self.directories()),
             settings=_that_show(settings),
         )
-
-    def _sources(self) -> str:
-        """A digest of the files that the tag is made of; unknown where it was made before one of them changed."""
-        found = contents.digest_of(self.directories(), contents_are_in_tag=True)
-        if not found.startswith(contents.WITHOUT_CONTENTS):
-            return found
-        state = contents.state_of(self.directories())
-        return found if _named.setdefault(self.spec.reference, state) == state else UNKNOWN
 
     def frontend(
         self,
