@@ -18,6 +18,7 @@ from buildkit_builder.session.registries import is_insecure
 from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
+from buildkit_builder.unforeseen import only_ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +169,8 @@ def _shown(credentials: Credentials) -> dict[str, str]:
 
 
 async def _has_containerd_store(connection: Connection) -> bool:
-    workers = await Control(connection.channel).list_workers()
+    with only_ours("asking where the daemon can put an image"):
+        workers = await Control(connection.channel).list_workers()
     return any(worker.snapshotter for worker in workers)
 
 
