@@ -402,6 +402,7 @@ FITTING: Mapping[str, tuple[str, ...]] = {
     "constrained": ("constraints", "programs"),
     "home": ("the script of bkb-rc", "settings of apt", "settings by a variable", "index by settings"),
     "venv": ("a project", "a target", "where an installation runs"),
+    "moved": ("the environment", "where an installation runs", "settings above", "index by settings"),
     "spread": ("the environment", "where an installation runs"),
     "own": ("the environment", "where an installation runs", "a target"),
 }
@@ -423,6 +424,12 @@ _OF_BASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "own": {
         "{site}": tuple(SITE.replace("/opt/venv", home) for home in ("/env/own", "/env/link")),
         "{above}": ("/env", "/env/own", "/env/link"),
+    },
+    "moved": {
+        "{site}": (SITE, f"/data{SITE}"),
+        "{above}": ("/data", "/opt", "/data/opt/venv", "/root", "/data/root"),
+        "{cwd}": ("/opt/w", "/data/opt/w", "/root/w", "/app"),
+        "{parent}": ("/data", "/opt", "/data/root", "/root"),
     },
     "spread": {
         "{site}": tuple(SITE.replace("/opt/venv/lib", lib) for lib in ("/env/lib", "/data/lib")),

@@ -141,6 +141,13 @@ BASES: Mapping[str, tuple[str, ...]] = {
         "RUN useradd --create-home flyte && python3 -m venv --without-pip /env/own && ln -s own /env/link",
         "ENV VIRTUALENV=/env/link UV_PYTHON=/env/link/bin/python",
     ),
+    "moved": (
+        _ONLY,
+        "RUN mkdir /data && mv /opt /data/opt && ln -s data/opt /opt && mv /root /data/root && ln -s /data/root /root",
+        "RUN useradd --create-home flyte",
+        "WORKDIR /gone",
+        "RUN cd / && rmdir /gone",
+    ),
     "spread": (
         _ONLY,
         "RUN useradd --create-home flyte && python3 -m venv --without-pip /env && mkdir /data && mv /env/lib /data/",
