@@ -21,9 +21,9 @@ from pathlib import Path
 from buildkit_builder import llb
 from buildkit_builder.config import CacheOption, Lineage, Settings, lineage
 from buildkit_builder.config.cache import is_true
-from buildkit_builder.destination import is_insecure
 from buildkit_builder.errors import BuildKitError, ConfigError, ImageError
 from buildkit_builder.session import layout
+from buildkit_builder.session.registries import is_insecure
 from buildkit_builder.solve.request import CacheEntry, CacheExport
 
 _TAG = "buildcache"

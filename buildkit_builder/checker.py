@@ -53,10 +53,10 @@ class BuildKitImageChecker:
 
 
 async def _found(reference: str, arch: tuple[str, ...]) -> str | None:
-    from buildkit_builder import flyte_settings, image_build
+    from buildkit_builder import flyte_image, flyte_settings, image_build
 
     settings = flyte_settings.load()
-    platforms = tuple(name for name in arch if not settings.platforms or name in settings.platforms) or arch
+    platforms = flyte_image.chosen(arch, settings.platforms) or arch
     image = asked_for.get()
     spec = None if image is None else _spec(image, settings)
     has_old_name = False

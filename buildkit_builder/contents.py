@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 
 from buildkit_builder.errors import BuildKitError
+from buildkit_builder.file_digests import FileDigests
 from buildkit_builder.identity import UNKNOWN
 from buildkit_builder.session.filesync import LocalDirectory
 
@@ -21,15 +22,15 @@ TAGGED_BYTES_MAX = 32 << 20
 _OPENING = 8 << 10
 WITHOUT_CONTENTS = "names-"
 """How a digest begins for which contents were not read."""
-_CHUNK = 1 << 20
 # By an image's name, which Flyte makes of its files once, how those were when this process first saw it.
 _named: dict[str, str] = {}
 
 
-def digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = ()) -> str:
+def digest_of(name: str, directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = ()) -> str:
     """A digest of files that an image's tag says nothing of.
 
     Args:
+        name: Of the image: what is in files that were not touched since is remembered for it.
         directories: What would be sent.
         exclude: Patterns of what is left out.
 
@@ -41,7 +42,7 @@ def digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = 
         names, files, size = _listed(directories, exclude, BYTES_MAX)
         if size > BYTES_MAX:
             return UNKNOWN
-        return _with_contents(names, files) if size >= 0 else ""
+        return _with_contents(name, names, files) if size >= 0 else ""
     except (BuildKitError, OSError, ValueError):
         return UNKNOWN
 
@@ -62,7 +63,7 @@ def digest_of_tagged(reference: str, directories: Iterable[LocalDirectory]) -> s
     try:
         names, files, size = _listed(directories, (), None)
         if size + len(files) * _OPENING <= TAGGED_BYTES_MAX:
-            return _with_contents(names, files) if size >= 0 else ""
+            return _with_contents(f"sources of {reference.rpartition(':')[0]}", names, files) if size >= 0 else ""
         state = _state_of(files)
     except (BuildKitError, OSError, ValueError):
         return UNKNOWN
@@ -89,20 +90,19 @@ def _listed(
     return names, files, size
 
 
-def _with_contents(names: hashlib._Hash, files: Iterable[str]) -> str:
-    whole = names.copy()
+def _with_contents(name: str, names: hashlib._Hash, files: Iterable[str]) -> str:
+    whole, digests = names.copy(), FileDigests(name)
     for path in files:
-        _read(path, whole)
+        whole.update(_content(path, digests).encode())
+    digests.remember()
     return whole.hexdigest()[:16]
 
 
-def _read(path: str, into: hashlib._Hash) -> None:
+def _content(path: str, digests: FileDigests) -> str:
     try:
-        with open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                into.update(chunk)
+        return digests.of(path)
     except PermissionError:
-        into.update(b"unreadable")
+        return "unreadable"
 
 
 def _state_of(files: Iterable[str]) -> str:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from dataclasses import dataclass, replace
 
 from buildkit_builder import llb
-from buildkit_builder.client import docker_engine, failures
+from buildkit_builder.client import advice, docker_engine, failures
 from buildkit_builder.client.connection import Connection, route_to
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CapabilityError, DaemonLostError, ImageError
+from buildkit_builder.session.credentials import Credentials
 from buildkit_builder.session.docker_config import DockerConfig
+from buildkit_builder.session.registries import is_insecure
 from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
 from buildkit_builder.unforeseen import only_ours
-
-_CONTAINERD_STORE = (
-    'Turn on the containerd image store (`"features": {"containerd-snapshotter": true}` in the engine\'s '
-    "daemon.json; it is the default since Docker 29)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +46,7 @@ class Destination:
         """
         endpoint = connection.endpoint
         if endpoint.kind == "docker" and not await _has_containerd_store(connection):
-            if len(spec.platforms) > 1:
-                raise CapabilityError(
-                    f"The Docker Engine at {endpoint.address} cannot hold an image of several platforms "
-                    f"({', '.join(spec.platforms)}). {_CONTAINERD_STORE}, or name one platform in "
-                    "`image.buildkit.platforms`."
-                )
-            if settings.annotations:
-                raise CapabilityError(
-                    f"The Docker Engine at {endpoint.address} cannot annotate an image. {_CONTAINERD_STORE}, or take "
-                    "`annotations` out of the settings (and `--annotation` out of FLYTE_DOCKER_BUILD_EXTRA_ARGS)."
-                )
-            if settings.provenance is not None or settings.sbom is not None:
-                raise CapabilityError(
-                    f"The Docker Engine at {endpoint.address} cannot attest an image (`provenance`, `sbom`). "
-                    f"{_CONTAINERD_STORE}, or leave them out."
-                )
+            _refuse_without_store(spec, settings, connection)
             return cls(exporter=LoadIntoEngine(reference=spec.reference), pushed_by_engine=spec.push)
         if spec.push:
             return cls(exporter=_push(spec.reference, settings), beside=spec.reference)
@@ -76,6 +57,50 @@ class Destination:
             )
         annotations = settings.annotations
         return cls(exporter=LoadIntoEngine(reference=spec.reference, annotations=annotations))
+
+
+def _refuse_without_store(spec: ImageSpec | DockerfileSpec, settings: Settings, connection: Connection) -> None:
+    """What an engine without the containerd image store would leave out without a word, or do as something else.
+
+    Raises:
+        CapabilityError: The image asks for it.
+    """
+    compression = settings.compression
+    wanted = (
+        (
+            len(spec.platforms) > 1,
+            f"hold an image of several platforms ({', '.join(spec.platforms)})",
+            "name one platform in `image.buildkit.platforms`",
+        ),
+        (
+            bool(settings.annotations),
+            "annotate an image",
+            "take `annotations` out of the settings (and `--annotation` out of FLYTE_DOCKER_BUILD_EXTRA_ARGS)",
+        ),
+        (
+            settings.provenance is not None or settings.sbom is not None,
+            "attest an image (`provenance`, `sbom`)",
+            "leave them out",
+        ),
+        (compression not in (None, "gzip"), f"pack layers as {compression}", "leave `compression` out"),
+        (settings.force_compression, "pack the layers of the base anew", "leave `force_compression` out"),
+        (settings.oci_media_types is True, "push OCI media types", "leave `oci_media_types` out"),
+        (
+            settings.epoch is not None,
+            "set the time of an image",
+            "leave `source_date_epoch` out, and SOURCE_DATE_EPOCH unset",
+        ),
+    )
+    for is_wanted, what, instead in wanted:
+        if is_wanted:
+            raise CapabilityError(
+                f"The Docker Engine at {connection.endpoint.address} cannot {what}: it is without the containerd image "
+                f"store. {_store_advice(connection)} Or {instead}."
+            )
+
+
+def _store_advice(connection: Connection) -> str:
+    return advice.of_store(is_there=not connection.daemon.is_before_0_11)
 
 
 async def push_part(spec: ImageSpec | DockerfileSpec, settings: Settings, connection: Connection, node: str) -> Push:
@@ -92,8 +117,8 @@ async def push_part(spec: ImageSpec | DockerfileSpec, settings: Settings, connec
     """
     if connection.endpoint.kind == "docker" and not await _has_containerd_store(connection):
         raise CapabilityError(
-            f"The node {node}, a Docker Engine, cannot push one platform of an image by its digest. "
-            f"{_CONTAINERD_STORE}, or use another node."
+            f"The node {node}, a Docker Engine, cannot push one platform of an image by its digest: it is without the "
+            f"containerd image store. {_store_advice(connection)}"
         )
     # Annotations belong to what gets the tag.
     return replace(_push(spec.reference, settings), by_digest=True, annotations=())
@@ -116,15 +141,31 @@ async def push_from_engine(
     """
     name = llb.ImageReference.parse(reference)
     found = await asyncio.to_thread(credentials.lookup, name.domain)
-    shown = {"username": found.username, "password": found.password, "identitytoken": found.identity_token}
     try:
         async with route_to(endpoint) as route:
-            digest = await docker_engine.push(route, name, {k: v for k, v in shown.items() if v})
+            try:
+                digest = await docker_engine.push(route, name, _shown(found))
+            except docker_engine.PushRefusedError:
+                newer = await asyncio.to_thread(lambda: credentials.lookup(name.domain, refused=found))
+                if newer == found:
+                    raise
+                digest = await docker_engine.push(route, name, _shown(newer))
     except docker_engine.PushRefusedError as error:
+        credentials.forget(name.domain)
         raise failures.refused_push(str(error), reference) from error
     except OSError as error:
         raise DaemonLostError(f"The Docker Engine went away while it was pushing {reference}: {error}.") from error
     return replace(result, digest=digest or result.digest)
+
+
+def _shown(credentials: Credentials) -> dict[str, str]:
+    shown = {
+        "username": credentials.username,
+        "password": credentials.password,
+        "identitytoken": credentials.identity_token,
+        "registrytoken": credentials.registry_token,
+    }
+    return {name: value for name, value in shown.items() if value}
 
 
 async def _has_containerd_store(connection: Connection) -> bool:
@@ -142,16 +183,3 @@ def _push(reference: str, settings: Settings) -> Push:
         annotations=settings.annotations,
         rewrite_timestamps=settings.epoch is not None,
     )
-
-
-def is_insecure(registry: str, declared: tuple[str, ...]) -> bool:
-    """Whether a registry may be spoken to without TLS: it is declared so, or it is on this machine's loopback."""
-    host = registry.rpartition(":")[0] if ":" in registry.rpartition("]")[2] else registry
-    return registry in declared or host in declared or host == "localhost" or _is_loopback(host.strip("[]"))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name, be it 127.example.com

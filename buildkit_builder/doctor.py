@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 _WIDTH = 100
 _LABEL = "org.mobyproject.buildkit.worker."
 
-# What images need of the daemon beyond its first releases, and could not be built without.
-_WANTED = (
-    "exec.secretenv",
-    "file.copy.includeexcludepatterns",
-    "file.copy.modestring",
-    "source.ocilayout",
-    "source.image.layerlimit",
-)
+# What images may need of the daemon beyond its first releases, and what the daemon cannot do without it.
+_WANTED = {
+    "exec.secretenv": "give a secret to a step as a variable (`exec.secretenv`)",
+    "frontend.inputs.named": "carry out lines of a Dockerfile on what other steps have made",
+}
+# What a daemon knows, be it switched off, that is new enough for an engine with the containerd image store.
+_WITH_STORE = "source.policy"
 # The Docker Engine in which a release of BuildKit first came (protocol reference: moby `vendor.mod` by tag).
 _ENGINES = {
     "0.8": "20.10",
@@ -43,13 +42,6 @@ _ENGINES = {
 }
 # What a processor runs without help beside its own architecture.
 _COMPATIBLE = {"amd64": ("386",), "arm64": ("arm",)}
-
-_STORE_ADVICE = (
-    'Switch the containerd image store on: put `"features": {"containerd-snapshotter": true}` into the engine\'s '
-    "daemon.json (Docker Desktop: Settings, General) and restart the engine, which then no longer shows the images "
-    "it had before. Or let `buildkit-builder builder create` make a builder in a container of it, or point the "
-    "`endpoint` setting at a buildkitd."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +133,12 @@ async def examine(connection: Connection, *, timeout: float = 30.0) -> Report:
 
 async def _ping(connection: Connection) -> Pong:
     """The daemon tells its features only to a build, so one is begun, and ended with no result."""
-    from buildkit_builder.client.control import Control
+    from buildkit_builder.client.control import Control, solve_request
     from buildkit_builder.client.gateway import Gateway
     from buildkit_builder.client.results import Ref, Result
-    from buildkit_builder.wire import control_pb2
 
     ref = uuid.uuid4().hex
-    request = control_pb2.SolveRequest(Ref=ref, Internal=True)
-    solve = asyncio.ensure_future(Control(connection.channel).solve(request))
+    solve = asyncio.ensure_future(Control(connection.channel).solve(solve_request(ref, internal=True)))
     try:
         gateway = Gateway(connection.channel, ref)
         pong = await gateway.ping(closed=solve)
@@ -176,6 +166,7 @@ def report_of(*, address: str, kind: str, reason: str, version: str, workers: Se
     release = _release(pong)
     labels = first.labels if first else {}
     store = kind != "docker" or any(worker.snapshotter for worker in workers)
+    can_have_store = _WITH_STORE in pong.llb.enabled
     return Report(
         address=address,
         kind=kind,
@@ -194,21 +185,27 @@ def report_of(*, address: str, kind: str, reason: str, version: str, workers: Se
         },
         findings=(
             _age(kind, version, release, pong.llb),
-            _merging(kind, store, pong.llb),
+            _merging(kind, store, can_have_store, pong.llb),
             _by_store(
                 store,
+                can_have_store,
                 "registry cache",
                 "the build cache can be kept in a registry, and read from there",
                 "the build cache cannot be kept in a registry",
             ),
             _by_store(
                 store,
+                can_have_store,
                 "several platforms",
                 "one image can be for several platforms",
                 "an image is for one platform only",
             ),
             _by_store(
-                store, "push", "the daemon pushes what it built", "the daemon cannot push what it built by itself"
+                store,
+                can_have_store,
+                "push",
+                "the daemon pushes what it built",
+                "the daemon cannot push what it built by itself",
             ),
             _emulation(platforms),
         ),
@@ -219,19 +216,21 @@ def _age(kind: str, version: str, release: str, llb: Capabilities) -> Finding:
     from buildkit_builder.llb.capabilities import FIRST_RELEASE
 
     detail = _version_text(version, release)
-    missing = llb.missing(_WANTED)
+    missing = llb.missing(tuple(_WANTED))
     if not missing:
         return Finding(name="version", ok=True, detail=f"{detail}, with all features that images may need")
     needed = max((FIRST_RELEASE[name] for name in missing), key=_as_numbers)
     return Finding(
         name="version",
         ok=False,
-        detail=f"{detail}, too old for {', '.join(f'`{name}`' for name in missing)}",
-        advice=f"Update to {_newer(kind, needed)}: images that use these features do not build until then.",
+        detail=f"{detail}, too old to {' or to '.join(_WANTED[name] for name in missing)}",
+        advice=f"Update to {_newer(kind, needed)}. Until then an image that needs that is refused.",
     )
 
 
-def _merging(kind: str, store: bool, llb: Capabilities) -> Finding:
+def _merging(kind: str, store: bool, can_have_store: bool, llb: Capabilities) -> Finding:
+    from buildkit_builder.client import advice
+
     if not llb.missing(("mergeop", "diffop")):
         return Finding(
             name="parallel steps", ok=True, detail="steps that do not need each other are built side by side"
@@ -241,20 +240,28 @@ def _merging(kind: str, store: bool, llb: Capabilities) -> Finding:
         name="parallel steps",
         ok=False,
         detail="this daemon cannot merge layers, so steps are built one after the other",
-        advice=_STORE_ADVICE if known and not store else f"Update to {_newer(kind, '0.10')}.",
+        advice=advice.of_store(is_there=can_have_store)
+        if known and not store
+        else f"Update to {_newer(kind, '0.10')}.",
     )
 
 
-def _by_store(store: bool, name: str, able: str, unable: str) -> Finding:
+def _by_store(store: bool, can_have_store: bool, name: str, able: str, unable: str) -> Finding:
     """What every buildkitd does, but a Docker Engine only with the containerd image store."""
+    from buildkit_builder.client import advice
+
     if store:
         return Finding(name=name, ok=True, detail=able)
     return Finding(
         name=name,
         ok=False,
-        detail=f"{unable}, because this Docker Engine's containerd image store is off",
-        advice=_STORE_ADVICE,
+        detail=f"{unable}, because this Docker Engine{_without_store(can_have_store)}",
+        advice=advice.of_store(is_there=can_have_store),
     )
+
+
+def _without_store(can_have_one: bool) -> str:
+    return "'s containerd image store is off" if can_have_one else " has no containerd image store"
 
 
 def _emulation(platforms: Sequence[Platform]) -> Finding:

@@ -29,6 +29,7 @@ next. They never hold the value of a secret.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 # What a terminal would obey. Words of others come without it, see `terminal`; this is for what slipped through, and is
 # replaced, so that nothing grows together.
@@ -47,6 +48,18 @@ class BuildKitError(Exception):
         # Bytes of names that are not UTF-8 stand in a text as halves of characters, which no stream would take.
         message = _HALVES.sub(lambda half: f"\\x{ord(half[0]) & 0xFF:02x}", message)
         super().__init__(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are made again from `args` alone, which leaves out what a subclass wants beside the message.
+        return _made_again, (type(self), self.args, vars(self))
+
+
+def _made_again(kind: type[BuildKitError], args: tuple[Any, ...], attributes: dict[str, Any]) -> BuildKitError:
+    """The error as it was, in another process or as a copy."""
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
 
 
 class ConfigError(BuildKitError):
@@ -106,7 +119,7 @@ class StepFailedError(SolveError):
 
     Attributes:
         step: The step's name as progress shows it.
-        command: The command it ran, or `None` for steps that run none.
+        command: The command it ran, or `None` for steps that run none, or none but words of this package.
         exit_code: What the command ended with, or `None` where the daemon did not say.
         log_tail: The last lines that the step printed, oldest first.
     """

@@ -138,7 +138,7 @@ def _canonical(value: Any) -> bytes:
     if isinstance(value, PurePath):
         return _framed("path", [value.name])
     text = value if isinstance(value, str) else repr(value)
-    # A name that is not UTF-8 is one, too.
+    # What is not UTF-8 stays what it is: paths may have such names.
     data = value if isinstance(value, bytes) else text.encode(errors="surrogateescape")
     return b"%s %d:%s" % (type(value).__name__.encode(), len(data), data)
 

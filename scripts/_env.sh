@@ -32,6 +32,17 @@ need_machine() {
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || die "python3 is $(python3 -V); 3.10 is the oldest that does"
 }
 
+# What tests make a disk with that knows no case, as those of macOS: a file system of a user's program.
+need_disks() {
+  if command -v lowntfs-3g >/dev/null; then return; fi
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    die "missing on this machine; as root: apt-get install ntfs-3g"
+  fi
+  say "installing ntfs-3g"
+  apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends ntfs-3g >/dev/null
+}
+
 # A virtual environment of a Python, with this package, some of its extras, and what else is named; made again when
 # pyproject.toml changes.
 make_venv() {

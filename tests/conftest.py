@@ -14,8 +14,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.integration.servers import open_registry
+
+# How fast a machine is, and what else it does meanwhile, is no property of the code.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPT = REPOSITORY / "scripts" / "engine"
@@ -23,6 +28,7 @@ START = dict(os.environ)
 ENGINE_VARIABLES = (
     "BUILDKIT_BUILDER_CA",
     "BUILDKIT_BUILDER_DOCKERD",
+    "BUILDKIT_BUILDER_ENGINE",
     "BUILDKIT_BUILDER_ENGINE_DIR",
     "BUILDKIT_BUILDER_REGISTRY_BIN",
     "BUILDKIT_BUILDER_TEST_REGISTRY",

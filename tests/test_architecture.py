@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import tomli
+from hypothesis import settings
 
 import buildkit_builder
 
@@ -150,6 +151,11 @@ def test_every_test_says_what_it_shows(path: Path) -> None:
 def test_modules_keep_their_size() -> None:
     """A module that outgrows 450 lines is two nouns."""
     assert [] == [str(path) for path in MODULES if len(path.read_text(encoding="utf-8").splitlines()) > 450]
+
+
+def test_no_property_has_a_deadline() -> None:
+    """How long an example takes says nothing of the code, least of all on a busy machine."""
+    assert settings().deadline is None
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import config
-from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment
+from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment, kinds
 from buildkit_builder.config import settings as module
 from buildkit_builder.config.kinds import LONGEST_SHOWN
 from buildkit_builder.errors import ConfigError
+from buildkit_builder.llb import platforms
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 ROW = re.compile(r"^\| `([a-z_.]+)` \| `([A-Z_]+)` \|", re.MULTILINE)
@@ -206,7 +207,7 @@ def test_switched_off_nothing_else_is_read() -> None:
         ({"uv_image": "  "}, "`image.buildkit.uv_image` is '  ' (text), but must be text."),
         ({"tls": "x"}, "`image.buildkit.tls` is 'x' (text), but must be a map."),
         ({"platforms": "linux/amd64"}, "`image.buildkit.platforms` is 'linux/amd64' (text), but must be a list of "),
-        ({"platforms": ["amd64"]}, "such as linux/amd64 or linux/arm64/v8; 'amd64' (text) is not one."),
+        ({"platforms": ["amd64/"]}, "such as linux/amd64 or linux/arm64/v8; 'amd64/' (text) is not one."),
         ({"insecure_registries": ["http://x"]}, "without a scheme; 'http://x' (text) is not one."),
         ({"registry_mirrors": ["x"]}, "`image.buildkit.registry_mirrors` is a list, but must be a map from "),
         ({"registry_mirrors": {"docker.io": "https://x"}}, "without a scheme; 'https://x' (text) is neither."),
@@ -415,6 +416,15 @@ def outcome(configuration: Any, environ: dict[str, str]) -> str | None:
     return None
 
 
+def test_every_architecture_may_stand_alone() -> None:
+    """Whatever is known to be one, in either case, and nothing else."""
+    known = platforms._ARCHITECTURES | platforms._ARCHITECTURE_ALIASES.keys() | platforms._ARM_ALIASES.keys() | {"i386"}
+
+    assert known == set(kinds._ARCHITECTURE.split("|"))
+    assert all(kinds.PLATFORM.fullmatch(word) for name in known for word in (name, name.upper()))
+    assert not kinds.PLATFORM.fullmatch("toaster")
+
+
 @given(section=st.one_of(VALUES, st.dictionaries(KEYS, VALUES, max_size=6)))
 def test_any_section_is_taken_or_refused(section: object) -> None:
     """Whatever the section holds, the outcome is settings or a `ConfigError` of a bounded length."""
@@ -445,7 +455,6 @@ def test_any_variables_are_taken_or_refused(environ: dict[str, str]) -> None:
     assert message is None or message.endswith((".", "?"))
 
 
-@settings(max_examples=200)
 @given(content=st.one_of(st.binary(), st.text(alphabet="image: buildkt\n-[]{}&*!%@\"'<>|=0129.~?#,\t").map(str.encode)))
 def test_any_file_is_taken_or_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever the file holds, the outcome is settings or a `ConfigError`."""

@@ -97,7 +97,7 @@ def test_a_node_without_a_name_goes_by_its_address(address: str, title: str) -> 
         ([{"address": "a", "plattforms": []}], "the unknown key `plattforms`: did you mean `platforms`?."),
         ([{"address": "a", "zzz": []}], "the unknown key `zzz`: known are address, name, platforms, tls."),
         ([{"address": "a", "platforms": "linux/arm64"}], "`platforms` of its node 1 is 'linux/arm64' (text), but must"),
-        ([{"address": "a", "platforms": ["arm"]}], "'arm' (text) is not one."),
+        ([{"address": "a", "platforms": ["arm/"]}], "'arm/' (text) is not one."),
         ([{"address": "a", "tls": "x"}], "`tls` of its node 1 is 'x' (text), but must be a map."),
         (
             [{"address": "a", "tls": {"crt": "x"}}],
@@ -130,3 +130,22 @@ def test_the_variable_is_named_where_it_is_wrong() -> None:
     assert "`FLYTE_BUILDKIT_ENDPOINT` is 'linux/arm64=' (text), but must be an address" in refusal(
         **{VARIABLE: "linux/arm64="}
     )
+
+
+def test_a_comma_in_a_path_is_a_part_of_it() -> None:
+    """In the variable only what looks like an address begins another node."""
+    assert "unix:///run/a,b.sock" == load(**{VARIABLE: "unix:///run/a,b.sock"}).endpoint
+    assert "unix:///run/a,docker.sock" == load(**{VARIABLE: " unix:///run/a,docker.sock,\n"}).endpoint
+    nodes = load(**{VARIABLE: "unix:///a,b.sock,linux/arm64/v8=unix:///c,d=e.sock, docker,docker+unix:///x,y"}).nodes
+    assert ["unix:///a,b.sock", "unix:///c,d=e.sock", "docker", "docker+unix:///x,y"] == [
+        node.address for node in nodes
+    ]
+
+
+def test_line_breaks_around_an_address() -> None:
+    """A block of YAML ends with one, and so does what a program printed into a variable."""
+    assert "tcp://a:1" == load("tcp://a:1\n").endpoint
+    assert "tcp://a:1" == load(**{VARIABLE: "\n tcp://a:1\r\n"}).endpoint
+    assert (NodeSettings(address="tcp://a:1"), NodeSettings(address="tcp://b:1")) == load(
+        ["tcp://a:1\n", " tcp://b:1"]
+    ).nodes

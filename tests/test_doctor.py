@@ -85,7 +85,7 @@ def test_buildkitd_needs_no_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "update"), [("docker", "Docker Engine 27.5 or newer"), ("buildkit", "BuildKit 0.17 or newer")]
+    ("kind", "update"), [("docker", "Docker Engine 23.0 or newer"), ("buildkit", "BuildKit 0.10 or newer")]
 )
 def test_daemon_that_is_too_old(kind: str, update: str) -> None:
     """An old daemon is told by its features, with the version that has what is missing."""
@@ -96,6 +96,26 @@ def test_daemon_that_is_too_old(kind: str, update: str) -> None:
     assert "`exec.secretenv`" in age.detail
     assert update in age.advice
     assert "0.10 or newer" in _finding(report, "parallel steps").advice
+
+
+@pytest.mark.parametrize("release", [(0, 10), (0, 11), (0, 13), (0, 16), (0, 32)])
+def test_daemon_that_builds_everything_is_not_too_old(release: tuple[int, int]) -> None:
+    """What no image needs of it is not said to be missing."""
+    age = _finding(_report(llb=_capabilities(release)), "version")
+
+    assert (True, "") == (age.ok, age.advice)
+
+
+@pytest.mark.parametrize(("release", "can_have_one"), [((0, 8), False), ((0, 10), False), ((0, 11), True)])
+def test_a_store_is_recommended_to_whom_can_have_it(release: tuple[int, int], can_have_one: bool) -> None:
+    """An engine that has no containerd image store is not told to switch it on."""
+    report = _report(store=False, llb=_capabilities(release))
+
+    for name in ("registry cache", "several platforms", "push"):
+        found = _finding(report, name)
+        assert can_have_one == ("containerd-snapshotter" in found.advice)
+        assert can_have_one == ("store is off" in found.detail)
+        assert can_have_one != ("Docker Engine 24.0 or newer" in found.advice)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ class Addresses:
         Raises:
             EndpointError: The address, or what it refers to, makes no sense.
         """
+        address = address.strip()
         scheme, separator, rest = address.partition("://")
         if scheme not in SCHEMES or (not separator and scheme != "docker"):
             raise EndpointError(_unknown(address, scheme, reason))

@@ -10,13 +10,16 @@ import re
 CONNECTION_BROKE = re.compile(r"RST_STREAM|socket closed|connection reset|stream removed|GOAWAY", re.IGNORECASE)
 
 INCAPABLE = re.compile(
-    # protocol: buildkit `util/apicaps`, and grpc-go on messages over the server's limit.
+    # protocol: buildkit `util/apicaps`.
     r"unknown API capability"
     r"|requested .{0,100}feature .{0,200} (?:is not supported by|has been disabled on) (?:the )?build server"
-    r"|received message larger than max|unknown (?:service|method) moby\."
+    r"|unknown (?:service|method) moby\."
     r"|(?:exporter|cache (?:export|import)er?) .{0,60}(?:could not be found|not supported|is not supported)"
     r"|multi-node builds? not supported|[Mm]ulti-platform build is not supported",
 )
+
+# protocol: grpc-go, on messages over the server's limit.
+TOO_LARGE = re.compile(r"received message larger than max \((?P<size>\d{1,12}) vs\. (?P<limit>\d{1,12})\)")
 
 DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
@@ -144,6 +147,29 @@ _EXITS = {
     137: "The command was killed, most often for want of memory: give the daemon more, or use less.",
 }
 
+_STORE_ON = (
+    'Switch the containerd image store on: put `"features": {"containerd-snapshotter": true}` into the engine\'s '
+    "daemon.json (Docker Desktop: Settings, General) and restart the engine, which then no longer shows the images "
+    "it had before."
+)
+_STORE_NEWER = (
+    "This engine is too old to have a containerd image store: update to Docker Engine 24.0 or newer, and switch it on "
+    "there."
+)
+_ANOTHER_DAEMON = (
+    "Or let `buildkit-builder builder create` make a builder in a container of the engine, or point the `endpoint` "
+    "setting at a buildkitd."
+)
+
+
+def of_store(*, is_there: bool) -> str:
+    """How an engine comes by what only the containerd image store has, as sentences.
+
+    Args:
+        is_there: Whether the engine is new enough to have it.
+    """
+    return f"{_STORE_ON if is_there else _STORE_NEWER} {_ANOTHER_DAEMON}"
+
 
 def of(text: str, *, exit_code: int | None = None) -> str:
     """What to do about a failure, as a sentence; empty where nothing better is known than its own words."""
@@ -175,6 +201,11 @@ def command_in(message: str) -> str | None:
     """The command that a daemon put into words."""
     found = _COMMAND.search(message)
     return found["command"] if found else None
+
+
+def without_command(message: str) -> str:
+    """The words of a daemon about a command that failed, without the command."""
+    return _COMMAND.sub("its command did not complete successfully", message)
 
 
 def image_in(message: str) -> str | None:

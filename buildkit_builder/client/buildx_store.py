@@ -117,7 +117,7 @@ def _node(node: dict[str, Any], path: Path) -> StoredNode:
         raise EndpointError(f"buildx's file {path} has a node without a name or an endpoint.")
     return StoredNode(
         name=name,
-        endpoint=endpoint,
+        endpoint=endpoint.strip(),
         platforms=tuple(_platform(platform, path) for platform in platforms),
         options=tuple((str(key), str(value)) for key, value in options.items()),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,12 @@ from buildkit_builder.client.dialers import Route, Straight, Upgraded, UpgradeRe
 from buildkit_builder.client.docker_engine import EngineFacts
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.client.relay import Dialer, Relay
+from buildkit_builder.client.sockets import plain
 from buildkit_builder.errors import BuildKitError, CapabilityError, EndpointError
 
 _METADATA_MAX = 16 * 1024 * 1024
+
+_DIALLED = re.compile(r"^failed to connect to all addresses; last error: [A-Z_]+: [a-z0-9]+:\S+: ")
 
 _OLDEST = "BuildKit 0.8 or later is needed, which is in Docker Engine 20.10 or later"
 
@@ -140,7 +144,8 @@ async def _find_way(endpoint: Endpoint, stack: contextlib.AsyncExitStack) -> _Wa
         if facts is not None:
             endpoint = replace(endpoint, kind="docker")
             upgrade = not facts.direct_grpc
-    if route.path is not None and not upgrade:
+    # grpcio has a way of its own to write a socket without a path.
+    if route.path is not None and not upgrade and not route.path.startswith("\0"):
         return _Way(endpoint=endpoint, target=f"unix:{route.path}", authority=route.authority, route=route)
     relay = await stack.enter_async_context(Relay(Upgraded(route) if upgrade else Straight(route)))
     return _Way(endpoint=endpoint, target=relay.target, authority=route.authority, relay=relay, route=route)
@@ -164,7 +169,12 @@ async def route_to(endpoint: Endpoint) -> AsyncIterator[Route]:
     """
     command = command_of(endpoint)
     if command is None:
-        yield Route.of(endpoint)
+        route = Route.of(endpoint)
+        if route.path is None:
+            yield route
+        else:
+            with plain(route.path) as path:
+                yield replace(route, path=path)
         return
     async with Relay(Spawned(command)) as relay:
         yield Route(path=relay.path, relay=relay)
@@ -213,7 +223,9 @@ def _unreachable(endpoint: Endpoint, why: str, cause: Exception | None = None) -
 def _words(error: Exception) -> str:
     """What went wrong, in the system's own words."""
     if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.details() or error.code().name}".rstrip(".")
+        # What grpcio has dialled may be a socket of ours, which tells the user nothing.
+        said = _DIALLED.sub("", error.details() or error.code().name)
+        return "it closed the connection" if said == "Socket closed" else said.rstrip(".")
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or error}".rstrip(".")
     if isinstance(error, OSError) and error.strerror:
@@ -234,13 +246,13 @@ def _advice(endpoint: Endpoint, cause: Exception | None) -> str:
         return f"Join the group that owns the socket (`docker` in most places) and log in again, or {setting}."
     if isinstance(cause, ssl.SSLError):
         return "Check the CA, the client certificate and the server name of the TLS settings."
-    if endpoint.kind == "docker":
-        return f"Start Docker, or {setting}."
     if endpoint.tls is not None:
         return (
             "See that it runs there, and that it accepts the client certificate (`tls.cert` and `tls.key`): who has "
             "none, or one that it does not know, is cut off without a word."
         )
+    if endpoint.kind == "docker":
+        return f"Start Docker, or {setting}."
     if endpoint.scheme == "tcp":
         return (
             "Start buildkitd there; give the TLS settings where it expects TLS, or write `docker+tcp://` for a "

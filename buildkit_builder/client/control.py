@@ -7,8 +7,9 @@ they mean, once it is known what was being done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -16,7 +17,7 @@ import grpc.aio
 
 from buildkit_builder.client import events
 from buildkit_builder.llb import Platform
-from buildkit_builder.wire import control_pb2, services, worker_pb2
+from buildkit_builder.wire import control_pb2, ops_pb2, services, sourcepolicy_pb2, worker_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
@@ -43,6 +44,11 @@ class DaemonInfo:
     version: str = ""
     revision: str = ""
     package: str = ""
+
+    @property
+    def is_before_0_11(self) -> bool:
+        """Whether it is older than what says which it is."""
+        return not self.version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,57 @@ class UsageRecord:
     parents: tuple[str, ...] = ()
 
 
+def solve_request(
+    ref: str,
+    *,
+    session: str = "",
+    definition: ops_pb2.Definition | None = None,
+    attributes: Mapping[str, str] = MappingProxyType({}),
+    exporters: Iterable[tuple[str, Mapping[str, str]]] = (),
+    cache_exports: Iterable[tuple[str, Mapping[str, str]]] = (),
+    cache_imports: Iterable[tuple[str, Mapping[str, str]]] = (),
+    entitlements: Iterable[str] = (),
+    internal: bool = False,
+    policy: sourcepolicy_pb2.Policy | None = None,
+) -> control_pb2.SolveRequest:
+    """Make a solve request; every build of this package begins with one that is made here.
+
+    All that BuildKit's own client sets is set, be it empty: daemons do not look whether it is there (protocol:
+    buildkit `client/solve.go`; without `Cache`, 0.17 to 0.21 end, and with them every build that they run).
+
+    Args:
+        ref: Names the build; used once.
+        session: The build's session.
+        definition: The graph, where a frontend of the client does not make it later.
+        attributes: Options that the daemon reads beside the frontend.
+        exporters: What becomes of the result: types and attributes.
+        cache_exports: Caches to write, each a type and its attributes.
+        cache_imports: Caches to read from, each a type and its attributes.
+        entitlements: What steps may do beyond the usual.
+        internal: Keep it out of the daemon's history.
+        policy: Rules that rewrite or deny sources.
+    """
+    request = control_pb2.SolveRequest(
+        Ref=ref,
+        Session=session,
+        Definition=definition,
+        FrontendAttrs=dict(attributes),
+        Exporters=[control_pb2.Exporter(Type=kind, Attrs=dict(given)) for kind, given in exporters],
+        Cache=control_pb2.CacheOptions(
+            Exports=[control_pb2.CacheOptionsEntry(Type=kind, Attrs=dict(given)) for kind, given in cache_exports],
+            Imports=[control_pb2.CacheOptionsEntry(Type=kind, Attrs=dict(given)) for kind, given in cache_imports],
+        ),
+        Entitlements=entitlements,
+        Internal=internal,
+        SourcePolicy=policy,
+    )
+    if request.Exporters:
+        # Daemons before 0.13 read only these.
+        request.ExporterDeprecated = request.Exporters[0].Type
+        request.ExporterAttrsDeprecated.update(request.Exporters[0].Attrs)
+    return request
+
+
 class Control:
     """Typed calls of the control service on one channel."""
 
@@ -146,12 +203,17 @@ class Control:
         Cancelling the task cancels the build, but not the calls of its `Gateway` that are under way: a step that one
         of them waits for runs on until that call is cancelled as well.
 
+        Args:
+            request: From `solve_request`.
+
         Returns:
             What the exporters say, for example `containerimage.digest`.
 
         Raises:
             grpc.aio.AioRpcError: The build failed.
         """
+        # Whoever has made it: without this a daemon may end.
+        request.Cache.SetInParent()
         response: control_pb2.SolveResponse = await self._unary(services.CONTROL_SOLVE, control_pb2.SolveResponse)(
             request
         )

@@ -144,7 +144,7 @@ class Route:
     """Where a daemon's connections go: a unix socket, or a TCP port with or without TLS.
 
     Attributes:
-        path: The socket, or `None` for TCP.
+        path: The socket, as Python's `connect` takes it, or `None` for TCP.
         host: The host, for TCP.
         port: Its port.
         tls: How TCP is secured.

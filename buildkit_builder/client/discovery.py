@@ -16,7 +16,7 @@ from buildkit_builder.client import private_engine, sockets
 from buildkit_builder.client.addresses import Addresses
 from buildkit_builder.client.buildx_store import BuildxStore
 from buildkit_builder.client.docker_endpoint import DockerEndpoints
-from buildkit_builder.client.endpoint import AUTO, FORMS, Endpoint, EndpointOptions
+from buildkit_builder.client.endpoint import AUTO, FORMS, Endpoint, EndpointOptions, said
 from buildkit_builder.client.nodes import Node
 from buildkit_builder.client.sockets import ABSENT, Probe
 from buildkit_builder.errors import EndpointError
@@ -115,14 +115,14 @@ class _Search:
         return Discovery(nodes=(), looked=tuple(self._looked), missing=self._missing())
 
     def _setting(self) -> tuple[Node, ...]:
-        address = self._options.address
+        address = (self._options.address or "").strip()
         if not address or address == AUTO:
             return self._look("the `endpoint` setting", f"`{AUTO}`" if address else "not set")
         nodes = self._addresses.read(address, "the `endpoint` setting names it")
         return self._look("the `endpoint` setting", f"`{address}`", nodes)
 
     def _builder(self) -> tuple[Node, ...]:
-        name = self._options.builder
+        name = (self._options.builder or "").strip()
         if not name:
             return ()
         place = "the builder in the settings"
@@ -131,24 +131,24 @@ class _Search:
         )
 
     def _buildkit_host(self) -> tuple[Node, ...]:
-        address = self._environ.get("BUILDKIT_HOST")
+        address = said(self._environ, "BUILDKIT_HOST")
         if not address:
             return self._look("BUILDKIT_HOST", "not set")
         return self._look("BUILDKIT_HOST", f"`{address}`", self._addresses.read(address, "BUILDKIT_HOST names it"))
 
     def _buildx_builder(self) -> tuple[Node, ...]:
-        name = self._environ.get("BUILDX_BUILDER")
+        name = said(self._environ, "BUILDX_BUILDER")
         if not name:
             return self._look("BUILDX_BUILDER", "not set")
         nodes = self._addresses.builder(name, f"BUILDX_BUILDER chooses the builder `{name}`")
         return self._look("BUILDX_BUILDER", f"`{name}`", nodes)
 
     def _docker_of_environment(self) -> tuple[Node, ...]:
-        name = next((name for name in ("DOCKER_HOST", "DOCKER_CONTEXT") if self._environ.get(name)), None)
+        name = next((name for name in ("DOCKER_HOST", "DOCKER_CONTEXT") if said(self._environ, name)), None)
         if name is None:
             return self._look("DOCKER_HOST and DOCKER_CONTEXT", "not set")
         nodes = self._with_buildx(self._docker.of_environment())
-        return self._look(name, f"`{self._environ[name]}`", nodes)
+        return self._look(name, f"`{said(self._environ, name)}`", nodes)
 
     def _private_engine(self) -> tuple[Node, ...]:
         running = private_engine.running(self._environ)
@@ -167,7 +167,7 @@ class _Search:
         return self._look(place, nodes[0].endpoint.address if nodes else "the engine's own", nodes)
 
     def _context_in_use(self) -> tuple[Node, ...]:
-        endpoint = None if self._environ.get("DOCKER_CONTEXT") else self._docker.of_context_in_use()
+        endpoint = None if said(self._environ, "DOCKER_CONTEXT") else self._docker.of_context_in_use()
         place = f"the Docker context in use ({self._docker.folder / 'config.json'})"
         return self._look(place, f"`{endpoint.address}`" if endpoint else "the default one", _alone(endpoint))
 

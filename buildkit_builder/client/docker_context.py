@@ -6,12 +6,12 @@ Facts only; `endpoint` decides what they mean. Source: docker/cli `cli/command/c
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildkit_builder.client.docker_json import read_object, text_of
 from buildkit_builder.errors import EndpointError
 
 DEFAULT = "default"
@@ -45,13 +45,11 @@ def config_folder(environ: Mapping[str, str], home: Path) -> Path:
 
 
 def current_context(folder: Path) -> str | None:
-    """The context that `docker context use` chose, or `None`.
-
-    Raises:
-        EndpointError: `config.json` is there but is not what Docker writes.
-    """
-    name = read_json(folder / "config.json").get("currentContext")
-    return str(name) if name else None
+    """The context that `docker context use` chose, or `None`; as in docker also where `config.json` makes no sense."""
+    try:
+        return text_of(read_object((folder / "config.json").read_bytes()), "currentContext") or None
+    except (OSError, ValueError):
+        return None
 
 
 def names(folder: Path) -> tuple[str, ...]:
@@ -99,14 +97,13 @@ def read_json(path: Path) -> dict[str, Any]:
         EndpointError: It is not what Docker writes.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        raise EndpointError(f"Docker's file {path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise EndpointError(f"Docker's file {path} cannot be read: it holds no JSON object.")
-    return value
+    except OSError as error:
+        raise EndpointError(f"Docker's file {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise EndpointError(f"Docker's file {path} cannot be read: it {error}.") from error
 
 
 def _name(path: Path) -> str:

@@ -13,6 +13,7 @@ from buildkit_builder.client.endpoint import (
     EndpointOptions,
     checked,
     refuse_tls,
+    said,
     split_tcp,
     tls_of,
     unix_address,
@@ -38,9 +39,9 @@ class DockerEndpoints:
     def of_environment(self) -> Endpoint | None:
         """The engine that a variable names, or `None` where none does."""
         # DOCKER_HOST comes before DOCKER_CONTEXT: docker/cli `cli/command/cli.go`, and seen with Docker 28.2.
-        if host := self._environ.get("DOCKER_HOST"):
+        if host := said(self._environ, "DOCKER_HOST"):
             return self.at(host, self._tls_of_environment(), "DOCKER_HOST names it")
-        if name := self._environ.get("DOCKER_CONTEXT"):
+        if name := said(self._environ, "DOCKER_CONTEXT"):
             return self._of_context(name, f"DOCKER_CONTEXT chooses the Docker context `{name}`")
         return None
 
@@ -54,7 +55,7 @@ class DockerEndpoints:
     def in_use(self) -> Endpoint:
         """The engine that `docker` itself would talk to."""
         found = self.of_environment()
-        if found is None and not self._environ.get("DOCKER_CONTEXT"):
+        if found is None and not said(self._environ, "DOCKER_CONTEXT"):
             found = self.of_context_in_use()
         return found or self.default_socket()
 
@@ -62,7 +63,7 @@ class DockerEndpoints:
         """The engine of a context by its name; `default` is DOCKER_HOST, or the default socket."""
         if found := self._of_context(name, reason):
             return found
-        if host := self._environ.get("DOCKER_HOST"):
+        if host := said(self._environ, "DOCKER_HOST"):
             return self.at(host, self._tls_of_environment(), f"{reason}, and DOCKER_HOST names it")
         return self.default_socket()
 
@@ -81,20 +82,22 @@ class DockerEndpoints:
 
         Source: docker/buildx `util/dockerutil/context.go`.
         """
-        host = self._environ.get("DOCKER_HOST")
-        name = self._environ.get("DOCKER_CONTEXT") or docker_context.current_context(self.folder)
+        host = said(self._environ, "DOCKER_HOST")
+        name = said(self._environ, "DOCKER_CONTEXT") or docker_context.current_context(self.folder)
         if host or not name or name == docker_context.DEFAULT:
             return host or f"unix://{DOCKER_SOCKET}"
         return name
 
     def at(self, host: str, tls: TLS | None, reason: str) -> Endpoint:
         """The engine at an address in DOCKER_HOST's spelling."""
+        host = host.strip()
         scheme, separator, rest = host.partition("://")
         if not separator:
             scheme, rest = "tcp", host
         if scheme == "unix":
             refuse_tls(self._options, host)
-            return Endpoint(address=unix_address(f"unix://{rest}"), kind="docker", reason=reason)
+            address = unix_address(f"unix://{rest or DOCKER_SOCKET}")
+            return Endpoint(address=address, kind="docker", reason=reason)
         if scheme == "ssh":
             refuse_tls(self._options, host)
             commands.SshPlace.parse(host)
@@ -106,6 +109,8 @@ class DockerEndpoints:
             )
         tls = tls_of(self._options) or tls
         rest = rest.rstrip("/")
+        if not rest or rest.startswith(":"):
+            rest = f"localhost{rest}"
         if not rest.rpartition(":")[2].isdigit() or rest.endswith("]"):
             # Docker's registered ports: docker/cli `opts/hosts.go`.
             rest = f"{rest}:{2376 if tls else 2375}"

@@ -6,6 +6,7 @@ Nothing is looked for here (see `discovery`) and nothing is dialled (see `connec
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -119,14 +120,22 @@ def split_tcp(address: str) -> tuple[str, int]:
 
 
 def unix_address(address: str) -> str:
-    """The address itself, where it is one of a unix socket.
+    """The address of a unix socket, its path made absolute; `@NAME` is one without a path, as Linux has them.
 
     Raises:
-        EndpointError: It has no absolute path.
+        EndpointError: It has no path, or one that leads nowhere from the working folder.
     """
-    if not address.startswith("unix:///"):
-        raise EndpointError(f"The address `{address}` is not of the form unix:///PATH, with three slashes.")
-    return address
+    path = address.removeprefix("unix://")
+    if path.startswith("/") or (path.startswith("@") and len(path) > 1):
+        return address
+    if path and os.path.exists(path):
+        return f"unix://{os.path.abspath(path)}"
+    raise EndpointError(f"The address `{address}` is not of the form unix:///PATH, with three slashes.")
+
+
+def said(environ: Mapping[str, str], name: str) -> str:
+    """What a variable says, without the blanks and the line break that a shell or a file has put around it."""
+    return environ.get(name, "").strip()
 
 
 def tls_of(options: EndpointOptions) -> TLS | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from buildkit_builder.llb.role import Role
+
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -46,6 +48,7 @@ class VertexEvent:
         completed: When this run ended.
         error: What went wrong, or the empty string.
         group: The group it is shown in, or `None`.
+        role: What the build that is followed knows of it, or `None` for one that it did not name; no daemon says it.
     """
 
     digest: str
@@ -56,6 +59,7 @@ class VertexEvent:
     completed: float | None = None
     error: str = ""
     group: ProgressGroup | None = None
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

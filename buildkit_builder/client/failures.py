@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -43,7 +43,10 @@ _LOG_LINES = 20
 # Characters of what a daemon says. More would help nobody, and reading prose takes a time that grows faster than it.
 _MESSAGE_LIMIT = 10_000
 _LINE_LIMIT = 2_000
+_NAME_LIMIT = 400
 _DETAILS_LIMIT = 100
+# Bytes of a message that daemons take since 0.14; before it was a quarter (protocol: `MaxRecvMsgSize`).
+_LARGEST = 16 << 20
 # What follows in an address tells nobody anything, or is a signature.
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'?]{20,}?(?=:?(?:[\s\"']|$))")
 
@@ -55,11 +58,13 @@ class VertexDescription:
     Attributes:
         name: The step as progress shows it.
         command: What it ran, or `None` where it runs nothing.
+        is_script: What it ran are words of ours, which are not shown.
         log_tail: The last lines it printed, oldest first.
     """
 
     name: str
     command: str | None = None
+    is_script: bool = False
     log_tail: tuple[str, ...] = ()
 
 
@@ -125,8 +130,10 @@ def translate(
     describe: Callable[[str], VertexDescription | None],
     doing: str,
     image: str | None = None,
+    mirror: str | None = None,
     redact: Callable[[str], str] = lambda text: text,
     logs: Iterable[str] = (),
+    vertexes: Sequence[str] = (),
 ) -> BuildKitError:
     """Say what an error of the daemon means.
 
@@ -135,9 +142,11 @@ def translate(
         describe: What is known of a vertex, by its digest; `None` for a stranger.
         doing: What was being done, as in "while resolving the base image".
         image: The reference being resolved, where that is what was being done.
+        mirror: What was asked for in its place, where its registry has a mirror.
         redact: Takes the values of secrets out of a text; applied to everything that is kept.
         logs: Lines that came with what failed. A registry's status stands there and not in the error, if the
             registry had words of its own.
+        vertexes: Those that are known to have failed so, where the daemon's error names none, as Docker Engine 20.10.
 
     Returns:
         The error to raise from `error`.
@@ -146,12 +155,13 @@ def translate(
     failure = replace(
         failure,
         message=_readable(failure.message, _MESSAGE_LIMIT, redact),
+        vertexes=failure.vertexes or tuple(vertexes),
         sources=tuple(printable(_readable(place, _LINE_LIMIT, redact)) for place in failure.sources),
     )
     step = _failed_step(failure, describe, redact)
     if step is None and (status := advice.status_in(_readable("\n".join(logs), None, redact))):
         failure = replace(failure, message=f"{failure.message} ({status})")
-    context = _Context(failure=failure, step=step, doing=redact(doing), image=image)
+    context = _Context(failure=failure, step=step, doing=redact(doing), image=image, mirror=mirror)
     return _first_that_fits(context)
 
 
@@ -181,6 +191,7 @@ class _Context:
     step: VertexDescription | None
     doing: str
     image: str | None
+    mirror: str | None = None
     exit_code: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -217,6 +228,8 @@ def _first_that_fits(context: _Context) -> BuildKitError:
         return disk
     if context.runs_command:
         return _step_failed(context)
+    if (large := advice.TOO_LARGE.search(message)) is not None:
+        return _too_large(context, int(large["size"]), int(large["limit"]))
     if _incapable(failure):
         return CapabilityError(
             f"The daemon cannot do what the image needs ({context.where}): {message}. A newer BuildKit or Docker "
@@ -244,6 +257,18 @@ def _incapable(failure: Failure) -> bool:
     return failure.code == grpc.StatusCode.UNIMPLEMENTED or bool(advice.INCAPABLE.search(failure.message))
 
 
+def _too_large(context: _Context, size: int, limit: int) -> BuildKitError:
+    newer = size <= _LARGEST and limit < _LARGEST
+    takes = f"BuildKit 0.14 or newer takes {_LARGEST >> 20} MiB. To build with this one, put" if newer else "Put"
+    text = (
+        f"The graph of the image is too large for the daemon ({context.where}): it has {size / 2**20:.1f} MiB, of "
+        f"{limit >> 20} MiB that the daemon takes ({context.failure.message}). {takes} what is long in the image's "
+        "definition (a command, the content of a file, a list of requirements, variables) into a file, and copy that "
+        "with `with_source_file`: files are sent by themselves."
+    )
+    return CapabilityError(text) if newer else ImageError(text)
+
+
 def _disk_full(context: _Context) -> DiskFullError | None:
     said = next((line for line in _said(context) if advice.DISK_FULL.search(line)), None)
     if said is None:
@@ -262,34 +287,41 @@ def _registry(context: _Context) -> BuildKitError | None:
     """What a registry said, at whichever moment: its network first, since a failed login often is a failed network."""
     message = context.failure.message
     image = context.image or advice.image_in(message)
-    about = f"the image `{image}`" if image else "the registry"
+    mirrored = f" (at its mirror: `{context.mirror}`)" if context.mirror else ""
+    about = f" the image `{image}`{mirrored}" if image else ""
     aside = context.aside(image)
     if advice.NO_PLATFORM.search(message):
         return BaseImageError(
-            f"There is no image{f' `{image}`' if image else ''} for the platform asked for{aside}: {message}"
+            f"There is no image{f' `{image}`' if image else ''}{mirrored} for the platform asked for{aside}: {message}"
             ". Build for a platform the image has, or choose another base image."
         )
     if advice.REGISTRY_FAILED.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            f"A registry failed at {about}{aside}: {message}. That is the registry's own fault: see its log, or try "
-            "again later."
+            f"A registry failed{about and f' at{about}'}{aside}: {message}. That is the registry's own fault: "
+            "see its log, or try again later."
         )
     if advice.UNREACHABLE.search(message) and (image or advice.REGISTRY_WORDS.search(message)):
         return RegistryError(
-            _sentence(f"A registry could not be reached for {about}{aside}: {message}", advice.of_registry(message))
+            _sentence(
+                f"A registry could not be reached{about and f' for{about}'}{aside}: {message}",
+                advice.of_registry(message),
+            )
         )
     if advice.DENIED.search(message):
         return CredentialsError(
-            f"A registry refused {about} for want of credentials that it accepts{aside}: {message}. Log in with "
-            f"`{_login(image)}` as someone who may use it, and check the name: many registries say this of a "
-            "repository that does not exist."
+            f"A registry refused{about or ' a request'} for want of credentials that it accepts{aside}: {message}. Log "
+            f"in with `{_login(context.mirror or image)}` as someone who may use it, and check the name: many "
+            "registries say this of a repository that does not exist."
         )
     if advice.PUSHING.search(message):
         return RegistryError(
-            _sentence(f"A registry did not accept {about}{aside}: {message}", advice.of_registry(message))
+            _sentence(
+                f"A registry did not accept{about or ' what was pushed'}{aside}: {message}", advice.of_registry(message)
+            )
         )
     if advice.MISSING_IMAGE.search(message) and image:
-        return BaseImageError(f"There is no image `{image}`{aside}: {message}. Check its name and tag.")
+        check = "Check its name and tag" + (", and that the mirror has it: nothing else is asked" if mirrored else "")
+        return BaseImageError(f"There is no image `{image}`{mirrored}{aside}: {message}. {check}.")
     return None
 
 
@@ -304,6 +336,9 @@ def _login(image: str | None) -> str:
 def _step_failed(context: _Context) -> StepFailedError:
     failure, step = context.failure, context.step
     command = (step.command if step else None) or advice.command_in(failure.message)
+    if step is not None and step.is_script:
+        command = None
+        failure = replace(failure, message=advice.without_command(failure.message))
     name = step.name if step else (command or context.doing)
     tail = step.log_tail[-_LOG_LINES:] if step else ()
     if context.exit_code is not None and context.exit_code != _UNKNOWN_EXIT:
@@ -332,7 +367,8 @@ def _failed_step(
             lines = _readable("\n".join(found.log_tail), None, redact).split("\n") if found.log_tail else []
             tail = tuple(_cut(line, _LINE_LIMIT) for line in lines)
             command = redact(found.command) if found.command is not None else None
-            return VertexDescription(name=redact(found.name), command=command, log_tail=tail)
+            name = _cut(" ".join(printable_lines(redact(found.name)).split()), _NAME_LIMIT)
+            return replace(found, name=redact(name), command=command, log_tail=tail)
     return None
 
 

@@ -123,6 +123,7 @@ class Gateway:
         # Exactly once: a repeated header counts as none.
         self._metadata = ((BUILD_ID_HEADER, ref),)
         self._frontend_caps: Mapping[str, bool] = {}
+        self._solved: dict[str, gateway_pb2.SolveRequest] = {}
 
     async def ping(self, *, closed: asyncio.Future[Any] | None = None, patience: float = 30.0) -> Pong:
         """Wait until the daemon has registered the build, and learn what it can do.
@@ -239,9 +240,22 @@ class Gateway:
         response: gateway_pb2.SolveResponse = await self._call(
             services.LLBBRIDGE_SOLVE, gateway_pb2.SolveResponse, request
         )
-        if not response.HasField("result"):
-            return Result(ref=Ref(id=response.ref))
-        return result_from_wire(response.result)
+        result = result_from_wire(response.result) if response.HasField("result") else Result(ref=Ref(id=response.ref))
+        self._keep(request, result)
+        return result
+
+    def _keep(self, request: gateway_pb2.SolveRequest, result: Result) -> None:
+        """Keep what a result was made from, where running it takes a request of its own."""
+        if self._frontend_caps.get(CAP_EVALUATE):
+            return
+        for ref in (result.ref, *result.refs.values()):
+            graph = ref.graph.to_wire() if ref and ref.graph else request.Definition
+            if ref and ref.id and getattr(graph, "def"):
+                again = gateway_pb2.SolveRequest(
+                    Definition=graph, allowResultReturn=True, allowResultArrayRef=True, Evaluate=True,
+                    CacheImports=request.CacheImports, SourcePolicies=request.SourcePolicies,
+                )  # fmt: skip
+                self._solved[ref.id] = again
 
     async def evaluate(self, ref_id: str) -> None:
         """Run what a ref stands for; scratch needs no running.
@@ -254,8 +268,11 @@ class Gateway:
         if self._frontend_caps.get(CAP_EVALUATE):
             request = gateway_pb2.EvaluateRequest(Ref=ref_id)
             await self._call(services.LLBBRIDGE_EVALUATE, gateway_pb2.EvaluateResponse, request)
+        elif ref_id in self._solved:
+            # Looking at a file would have it run as well, as Go's client does it; but before 0.11 a daemon ends where
+            # the result has no file at all, as of an image without layers.
+            await self._call(services.LLBBRIDGE_SOLVE, gateway_pb2.SolveResponse, self._solved[ref_id])
         else:
-            # Before 0.11 looking at a file is what makes the daemon run it.
             await self.stat_file(ref_id, ".")
 
     async def read_file(self, ref_id: str, path: str, *, offset: int = 0, length: int = 0) -> bytes:

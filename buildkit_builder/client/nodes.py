@@ -51,12 +51,8 @@ class Ability:
             reported: What its daemon says it can run, its own platform first (protocol: `ListWorkers`); empty where
                 it was not asked.
         """
-        known = [platform.normalized() for platform in reported]
-        if node.platforms:
-            native = [platform.normalized() for platform in node.platforms]
-        else:
-            native = [platform for platform in known if _runs(known[0], platform)]
-        emulated = [platform for platform in known if platform not in native]
+        native = node.platforms or [platform for platform in reported if _runs(reported[0], platform)]
+        emulated = [platform for platform in reported if platform not in native]
         return cls(node=node, native=_each_once(native), emulated=_each_once(emulated))
 
 
@@ -109,12 +105,12 @@ def assign(wanted: Iterable[Platform], abilities: Sequence[Ability]) -> tuple[Sh
 
 def first_native(platform: Platform, abilities: Iterable[Ability]) -> Node | None:
     """The first node that is there for a platform, or `None`."""
-    return next((ability.node for ability in abilities if platform.normalized() in ability.native), None)
+    return next((ability.node for ability in abilities if platform in ability.native), None)
 
 
 def _first_emulating(platform: Platform, abilities: Sequence[Ability]) -> Node:
     for ability in abilities:
-        if platform.normalized() in ability.emulated:
+        if platform in ability.emulated:
             return ability.node
     known = "; ".join(
         f"{ability.node.name} has {', '.join(map(str, (*ability.native, *ability.emulated))) or 'none'}"

@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
+import ssl
 import weakref
 from typing import Protocol, cast
+
+from buildkit_builder.client.sockets import private_folder
 
 _BUFFER = 1 << 20
 """Bytes that may wait to be written before the other end is held: asyncio's own 64 KiB costs a third of the speed."""
 
 _ACCEPT_TURNS = 3
 """Turns of the event loop within which a connection that asyncio has accepted is with its protocol."""
-
-_SUN_PATH_MAX = 100
-"""Longest socket path that every system accepts (108 bytes with the final zero on Linux, 104 on macOS)."""
 
 
 class Side(asyncio.Protocol):
@@ -120,6 +119,9 @@ class Side(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass the loss on at once (asyncio.Protocol)."""
+        if isinstance(exc, ssl.SSLError) and self.failure is None:
+            # What TLS says of a client without the right certificate comes after the handshake.
+            self.failure = exc
         if not self.closed.done():
             self.closed.set_result(None)
         if self._peer is not None:
@@ -249,13 +251,3 @@ async def _stop_accepting(server: asyncio.Server) -> None:
     for _ in range(_ACCEPT_TURNS):
         await asyncio.sleep(0)
     server.close()
-
-
-def private_folder() -> str:
-    """Make a folder that only this user may enter, with a path short enough for sockets."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        folder = tempfile.mkdtemp(prefix="bkb-", dir=parent)
-        if len(os.fsencode(folder)) < _SUN_PATH_MAX:
-            return folder
-        os.rmdir(folder)
-    raise OSError(f"the temporary folder {tempfile.gettempdir()} has too long a path for a socket")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +17,11 @@ from buildkit_builder.client.endpoint import Endpoint, Kind
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 ABSENT = "there is none"
+
+SUN_PATH_MAX = 100
+"""Longest socket path that every system accepts (108 bytes with the final zero on Linux, 104 on macOS)."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9/._~+-]+")
 
 Probe = Callable[[str], str]
 """What is wrong with a socket, in words that follow its path, or nothing where somebody listens."""
@@ -47,12 +57,48 @@ def default_sockets(environ: Mapping[str, str], home: Path) -> Iterator[DefaultS
         yield DefaultSocket(path=path, kind="buildkit", what="the socket of a rootless buildkitd")
 
 
+@contextlib.contextmanager
+def plain(path: str) -> Iterator[str]:
+    """A short path of plain letters to a socket, as long as it is needed: a link, where the socket's own is not one.
+
+    Systems take about a hundred bytes, and grpcio reads a path as a part of an URI.
+
+    Args:
+        path: The socket's, or `@NAME` for one without a path.
+
+    Yields:
+        What to connect to; for a socket without a path what Python calls it.
+    """
+    if path.startswith("@"):
+        yield f"\0{path[1:]}"
+    elif _PLAIN.fullmatch(path) and len(path) <= SUN_PATH_MAX:
+        yield path
+    else:
+        folder = private_folder()
+        try:
+            link = os.path.join(folder, "socket")
+            os.symlink(path, link)
+            yield link
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def private_folder() -> str:
+    """Make a folder that only this user may enter, with a path short enough for sockets."""
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        folder = tempfile.mkdtemp(prefix="bkb-", dir=parent)
+        if len(os.fsencode(folder)) < SUN_PATH_MAX and _PLAIN.fullmatch(folder):
+            return folder
+        os.rmdir(folder)
+    raise OSError(f"the temporary folder {tempfile.gettempdir()} has too long a path for a socket")
+
+
 def probe(path: str) -> str:
     """Knock at a unix socket; see `Probe`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock, plain(path) as short:
         knock.setblocking(False)
         try:
-            knock.connect(path)
+            knock.connect(short)
         except BlockingIOError:
             return ""  # somebody listens, and is busy
         except (FileNotFoundError, NotADirectoryError):

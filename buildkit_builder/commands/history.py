@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +17,7 @@ from buildkit_builder.commands.failing import told
 if TYPE_CHECKING:
     from buildkit_builder.client.connection import Connection
     from buildkit_builder.client.endpoint import Endpoint
+    from buildkit_builder.client.events import StatusUpdate, VertexEvent
     from buildkit_builder.client.history import BuildRecord
 
 STATUSES = ("running", "completed", "failed", "cancelled")
@@ -94,10 +95,23 @@ def logs(ref: str, as_json: bool) -> None:
         mode = "rawjson" if as_json else "plain"
         display = open_screen(mode, sys.stdout, environ=config.environment(), clock=time.monotonic).display()
         async for update in history.progress(connection, found.record.ref):
-            display.update(update)
+            display.update(in_hindsight(update) if found.record.status == "completed" else update)
         display.done(None)
 
     _tell(found, replay)
+
+
+def in_hindsight(update: StatusUpdate) -> StatusUpdate:
+    """What was told of a build that ended well: what failed in it was only tried, or done without."""
+    from buildkit_builder.llb import Role
+    from buildkit_builder.progress.words import is_internal
+
+    def judged(event: VertexEvent) -> VertexEvent:
+        if not event.error:
+            return event
+        return replace(event, error="") if is_internal(event.name) else replace(event, role=Role(attempt=True))
+
+    return replace(update, vertexes=tuple(map(judged, update.vertexes)))
 
 
 @history.command()

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from buildkit_builder.terminal import printable
+
 if TYPE_CHECKING:
     from buildkit_builder.lower import Placed
 
@@ -72,7 +74,7 @@ def as_tree(reference: str, base: str, outlines: Outlines) -> str:
     for platform, steps in outlines.items():
         lines += [f"{reference} for {platform}", base]
         lines += _below(steps, None, "")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _below(steps: Sequence[Placed], parent: int | None, indent: str) -> Iterator[str]:

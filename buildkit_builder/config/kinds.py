@@ -14,7 +14,11 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 LONGEST_SHOWN = 80
 REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 MIRROR = re.compile(rf"({REGISTRY.pattern})(/[a-z0-9._-]+)*")
-PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?")
+# An architecture alone means Linux.
+_ARCHITECTURE = (
+    "386|i386|amd64|x86_64|x86-64|arm|armhf|armel|arm64|aarch64|loong64|mips64|mips64le|ppc64le|riscv64|s390x|wasm"
+)
+PLATFORM = re.compile(rf"(?i:{_ARCHITECTURE})|[A-Za-z0-9_-]+/[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.-]+)?")
 
 
 class UnfitError(Exception):
@@ -130,9 +134,11 @@ def _boolean_of(text: str) -> object:
 
 
 def _text(value: object, _: Path) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
+    # A block of YAML, or a variable that a program's output was put into, ends with a line break.
+    text = value.strip() if isinstance(value, str) else ""
+    if not text or not text.isprintable():
         raise UnfitError
-    return value.strip()
+    return text
 
 
 def _integer(value: object, _: Path) -> int:

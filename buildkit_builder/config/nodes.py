@@ -63,7 +63,10 @@ _EXPECTED = "an address, or a list of nodes: addresses, or maps of address, name
 _KEYS = ("address", "name", "platforms", "tls")
 _TLS: Mapping[str, Kind] = {"ca": kinds.FILE, "cert": kinds.FILE, "key": kinds.FILE, "server_name": kinds.TEXT}
 _ONE = rf"(?:{kinds.PLATFORM.pattern})"
-_WITH_PLATFORMS = re.compile(rf"(?P<platforms>{_ONE}(?:\+{_ONE})*)=(?P<address>.*)")
+_SEVERAL = rf"{_ONE}(?:\+{_ONE})*"
+_WITH_PLATFORMS = re.compile(rf"(?P<platforms>{_SEVERAL})=(?P<address>.*)")
+# The path of a socket may have commas in it: only what looks like an address begins another one.
+_BETWEEN = re.compile(rf",(?=\s*(?:$|,|{_SEVERAL}=|(?:auto|docker)\s*(?:,|$)|[a-z+-]+://))")
 
 
 def _parse(value: object, home: Path) -> str | tuple[NodeSettings, ...]:
@@ -127,7 +130,7 @@ def _refuse_unknown(given: Mapping[Any, object], known: tuple[str, ...], which: 
 
 
 def _split(text: str) -> object:
-    items = [item.strip() for item in text.split(",") if item.strip()]
+    items = [item.strip() for item in _BETWEEN.split(text) if item.strip()]
     nodes = [_of_text(item) for item in items]
     return nodes[0] if len(nodes) == 1 and isinstance(nodes[0], str) else nodes or text
 

@@ -13,8 +13,8 @@ are comma separated, maps are `key=value,key=value`, and true is any of `1`, `tr
 | `tls.server_name` | `FLYTE_BUILDKIT_TLS_SERVER_NAME` | text | the name in the endpoint's certificate, where it is not the host's |
 | `uv_image` | `FLYTE_BUILDKIT_UV_IMAGE` | text | the image that `uv` is taken from; Flyte's own choice when not set |
 | `registry_mirrors` | `FLYTE_BUILDKIT_REGISTRY_MIRRORS` | map | registry, or registry and path, to what is asked instead of it |
-| `insecure_registries` | `FLYTE_BUILDKIT_INSECURE_REGISTRIES` | list | `host:port` of registries without TLS, or with a certificate nobody vouches for; loopback always is one |
-| `ca_bundle` | `FLYTE_BUILDKIT_CA_BUNDLE` | file | certificates that build steps trust; the image never holds them |
+| `insecure_registries` | `FLYTE_BUILDKIT_INSECURE_REGISTRIES` | list | `host:port` of registries without TLS, or with a certificate nobody vouches for; holds at their token servers as well; loopback always is one |
+| `ca_bundle` | `FLYTE_BUILDKIT_CA_BUNDLE` | file | certificates that build steps trust; the image never holds them; token servers are trusted by them and the system's |
 | `http_proxy` | `FLYTE_BUILDKIT_HTTP_PROXY` | text | proxy of build steps for `http://`; the image never holds it, as with the other three |
 | `https_proxy` | `FLYTE_BUILDKIT_HTTPS_PROXY` | text | proxy of build steps for `https://` |
 | `no_proxy` | `FLYTE_BUILDKIT_NO_PROXY` | text | hosts that build steps reach without a proxy |

@@ -37,14 +37,14 @@ def local_folder(path: Path, layer: str) -> Path:
     return path.absolute()
 
 
-def read_text(file: Path, layer: str) -> str:
-    """What a file says that a layer names; bytes that are not UTF-8 as the daemon's own frontend takes them.
+def read_text(file: Path, layer: str, *, errors: str = "surrogateescape") -> str:
+    """What a file says that a layer names, with whatever is not UTF-8 in it, or without.
 
     Raises:
         MissingSourceError: It cannot be read.
     """
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        return file.read_bytes().decode(errors=errors)
     except OSError as error:
         raise MissingSourceError(f"{layer}: the file `{file}` cannot be read: {error.strerror}.") from error
 

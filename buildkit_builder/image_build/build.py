@@ -9,16 +9,14 @@ from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
 from buildkit_builder.contents import WITHOUT_CONTENTS
 from buildkit_builder.image_build.job import Spec, identity_of, job_of
-from buildkit_builder.image_build.order import Order, credentials, lookup_key
+from buildkit_builder.image_build.order import Order, auth, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
 from buildkit_builder.image_build.sharing import find_nodes, shared
 from buildkit_builder.progress.display import open_screen
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import build_on_nodes, first_reached
-from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.spec import ImageSpec
 from buildkit_builder.unforeseen import only_ours
@@ -59,7 +57,7 @@ async def look_up(
     environ = config.environment()
     probe = PlatformProbe(
         reference=reference,
-        platforms=tuple(llb.Platform.parse(name) for name in platforms),
+        platforms=llb.Platform.parse_each(platforms),
         identity=None if spec is None else await identity_of(job_of(spec, settings), settings),
     )
     docker_config = credentials(spec, settings, environ)
@@ -70,8 +68,8 @@ async def look_up(
             probe.base = (spec.base, "local" if local else "default")
         request = BuildRequest(
             title=reference, frontend=probe, internal=True,
-            attachables=(Auth(docker_config, registries=Registries(settings.credentials_for)),),
-            source_policy=mirrors(dict(settings.registry_mirrors)),
+            attachables=(auth(docker_config, settings),),
+            mirrors=Mirrors(settings.registry_mirrors),
             lookups=common.lookups(lookup_key(connection, spec, settings)),
         )  # fmt: skip
         quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)

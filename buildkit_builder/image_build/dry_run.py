@@ -7,6 +7,7 @@ import click
 from buildkit_builder.image_build.job import Spec
 from buildkit_builder.plan import Plan, Run, plan
 from buildkit_builder.spec import DockerfileSpec
+from buildkit_builder.terminal import printable, printable_lines
 
 
 def print_plan(spec: Spec) -> None:
@@ -25,6 +26,6 @@ def _print_steps(planned: Plan) -> None:
         name = getattr(step, "name", None)
         if name is None:
             continue
-        click.echo(f"  {name}")
+        click.echo(f"  {printable(name)}")
         if isinstance(step, Run):
-            click.echo(f"      {step.command}")
+            click.echo(f"      {printable_lines(step.command)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +20,7 @@ from buildkit_builder.errors import ConfigError
 from buildkit_builder.flyte_image import read_patterns, read_text
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
-from buildkit_builder.plan import LocalSource, Plan, plan
+from buildkit_builder.plan import DockerfileLines, LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
 from buildkit_builder.session.patterns import Matcher
 from buildkit_builder.session.ssh import SshAgent
@@ -28,6 +30,8 @@ from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
 from buildkit_builder.unforeseen import only_ours
+
+_MADE_UP = 1 << 40  # the bit that marks addresses of groups, which no card has
 
 Spec = ImageSpec | DockerfileSpec
 
@@ -61,6 +65,11 @@ class ImageJob:
     # A source's name tells what its files are.
     shares_files: ClassVar[bool] = True
 
+    @property
+    def has_dockerfile_lines(self) -> bool:
+        """Whether the daemon's own Dockerfile frontend has a part in it."""
+        return any(isinstance(step, DockerfileLines) for step in self.plan.steps)
+
     @classmethod
     def of(cls, spec: ImageSpec, settings: Settings) -> ImageJob:
         """Plans an image."""
@@ -76,7 +85,7 @@ class ImageJob:
         needed = [LocalSource(name="", files=files) for layer in projects for _, files in layer.editables]
         return Identity.of(
             self.spec,
-            files=contents.digest_of(map(_directory, needed)),
+            files=contents.digest_of(f"projects of {self.spec.reference.rpartition(':')[0]}", map(_directory, needed)),
             sources=contents.digest_of_tagged(self.spec.reference, self.directories()),
             settings=_that_show(settings),
         )
@@ -133,6 +142,7 @@ class DockerfileJob:
     ignore: tuple[str, ...]
     # A Dockerfile's frontend knows its folders only as `context` and `dockerfile`.
     shares_files: ClassVar[bool] = False
+    has_dockerfile_lines: ClassVar[bool] = True
 
     @classmethod
     def of(cls, spec: DockerfileSpec) -> DockerfileJob:
@@ -142,7 +152,7 @@ class DockerfileJob:
             MissingSourceError: A file cannot be read.
             ImageError: A pattern makes no sense.
         """
-        text = read_text(spec.dockerfile, "from_dockerfile")
+        text = read_text(spec.dockerfile, "from_dockerfile", errors="replace")
         own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
         ignore = next((file for file in (own, spec.dockerfile.with_name(".dockerignore")) if file.is_file()), None)
         return cls(spec, text, read_patterns(ignore, "from_dockerfile") if ignore is not None else ())
@@ -158,7 +168,7 @@ class DockerfileJob:
         return Identity.of(
             self.spec,
             text=self.text,
-            files=contents.digest_of([context], self.ignore),
+            files=contents.digest_of(f"context {context.root.absolute()}", [context], self.ignore),
             settings=_that_show(settings),
         )
 
@@ -234,7 +244,10 @@ def _directory(source: LocalSource) -> LocalDirectory:
 
 def _shared_key(root: Path) -> str:
     """Under what the daemon keeps its copy of a folder: this machine's folder, whoever builds from it."""
-    return hashlib.sha256(f"{uuid.getnode():x}:{root}".encode(errors="surrogateescape")).hexdigest()
+    node = uuid.getnode()
+    # Where no network card has an address, Python makes one up, another one in every process.
+    machine = socket.gethostname() if node & _MADE_UP else f"{node:x}"
+    return hashlib.sha256(machine.encode() + b":" + os.fsencode(root)).hexdigest()
 
 
 def _that_show(settings: Settings) -> dict[str, object]:

@@ -35,9 +35,10 @@ from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.solve import BuildRequest, BuildResult, Exporter
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.policy import mirrors
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.spec import secrets_of
 from buildkit_builder.unforeseen import only_ours
+from buildkit_builder.wire import sourcepolicy_pb2
 
 _DAY_SECONDS = 24 * 3600.0
 
@@ -77,7 +78,7 @@ class Order:
             BuildKitError: A secret has no value, or a file that is needed cannot be read.
         """
         secrets = all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
-        platforms = tuple(llb.Platform.parse(name) for name in spec.platforms)
+        platforms = llb.Platform.parse_each(spec.platforms)
         caches = Caches.of(spec.reference, platforms, settings, environ)
         job = job_of(spec, settings)
         hidden = [value for name, value in secrets.items() if name != CA_SECRET]
@@ -98,6 +99,20 @@ class Order:
     def internal(self) -> bool:
         """Whether it is kept out of the daemon's history, which keeps all that steps print, secrets and all."""
         return bool(self.secrets.keys() - {CA_SECRET})
+
+    @property
+    def _mirrors(self) -> Mirrors:
+        return Mirrors(self.settings.registry_mirrors)
+
+    @property
+    def source_policy(self) -> sourcepolicy_pb2.Policy | None:
+        """Has the daemon follow the mirrors where it names images itself: in a Dockerfile, and to list packages.
+
+        Raises:
+            ConfigError: Mirrors lead to each other.
+        """
+        names_images = self.job.has_dockerfile_lines or self.settings.sbom is not None
+        return self._mirrors.policy() if names_images else None
 
     @property
     def _recorded(self) -> Memory:
@@ -166,7 +181,8 @@ class Order:
         caches = self.caches.of_platforms(platforms)
         async with contextlib.AsyncExitStack() as stack:
             files = None
-            if directories and self.job.shares_files:
+            # BuildKit 0.8 and 0.9 ask for local files in a session of the build, whichever is named.
+            if directories and self.job.shares_files and not connection.daemon.is_before_0_11:
                 files = await stack.enter_async_context(common.files(connection).serve(directories))
             yield BuildRequest(
                 title=spec.reference,
@@ -177,15 +193,16 @@ class Order:
                 attachables=(
                     *([FileSync(directories)] if files is None else []),
                     Secrets(self.secrets),
-                    Auth(self.credentials, registries=Registries(settings.credentials_for)),
+                    auth(self.credentials, settings),
                     *ssh_agents(settings, self.environ),
                     *([ContentStores(caches.stores, read_only=caches.read_only)] if caches.stores else []),
                 ),
                 frontend_attributes=read_by_daemon(platforms, settings),
                 cache_imports=caches.imports,
                 cache_exports=caches.exports,
-                notes=caches.notes,
-                source_policy=mirrors(dict(settings.registry_mirrors)),
+                notes=(*self.credentials.notes, *caches.notes),
+                mirrors=self._mirrors,
+                source_policy=self.source_policy,
                 entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
                 internal=self.internal if internal is None else internal,
                 files=files,
@@ -210,4 +227,14 @@ def credentials(spec: Spec | None, settings: Settings, environ: Mapping[str, str
         (value,) = secret_values((spec.registry_secret,), environ).values()
         own = value.decode(errors="replace")
     file = settings.docker_config or config.docker_config_file(environ)
-    return DockerConfig.load(file, auth_config=own or environ.get("DOCKER_AUTH_CONFIG", ""))
+    return DockerConfig.load(file, auth_config=environ.get("DOCKER_AUTH_CONFIG", ""), registry_secret=own)
+
+
+def auth(docker_config: DockerConfig, settings: Settings) -> Auth:
+    """What serves registry credentials to a build."""
+    return Auth(
+        docker_config,
+        registries=Registries(settings.credentials_for),
+        ca_bundle=settings.ca_bundle,
+        insecure_registries=settings.insecure_registries,
+    )

@@ -8,18 +8,16 @@ from collections.abc import Mapping
 
 from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
-from buildkit_builder.image_build.order import Order, lookup_key
+from buildkit_builder.image_build.order import Order, auth, lookup_key
 from buildkit_builder.image_build.sharing import find_nodes, shared
 from buildkit_builder.lower import Lowered
 from buildkit_builder.progress.display import open_screen
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import first_reached
 from buildkit_builder.solve.outline import OutlineFrontend
-from buildkit_builder.solve.policy import mirrors
 from buildkit_builder.spec import ImageSpec
 from buildkit_builder.unforeseen import only_ours
 
@@ -41,8 +39,8 @@ async def outline(spec: ImageSpec, settings: Settings) -> Mapping[llb.Platform, 
             frontend = OutlineFrontend(image=image)
             request = BuildRequest(
                 title=spec.reference, frontend=frontend, internal=True,
-                attachables=(Auth(order.credentials, registries=Registries(settings.credentials_for)),),
-                source_policy=mirrors(dict(settings.registry_mirrors)),
+                attachables=(auth(order.credentials, settings),),
+                mirrors=Mirrors(settings.registry_mirrors), source_policy=order.source_policy,
                 lookups=common.lookups(lookup_key(connection, spec, settings)),
             )  # fmt: skip
             quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)

@@ -12,11 +12,9 @@ from buildkit_builder.client.nodes import Share
 from buildkit_builder.destination import push_joined, push_part
 from buildkit_builder.errors import ImageError, SolveError
 from buildkit_builder.image_build.job import read_by_daemon
-from buildkit_builder.image_build.order import Order
+from buildkit_builder.image_build.order import Order, auth
 from buildkit_builder.image_build.sharing import Common
 from buildkit_builder.progress.display import Display
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.nodes import JoinFrontend
@@ -92,8 +90,9 @@ class Several:
             title=order.spec.reference,
             frontend=frontend,
             exporters=(push_joined(order.spec, order.settings),),
-            attachables=(Auth(order.credentials, registries=Registries(order.settings.credentials_for)),),
+            attachables=(auth(order.credentials, order.settings),),
             frontend_attributes=read_by_daemon(order.platforms, order.settings),
+            source_policy=order.source_policy,
             internal=order.internal,
         )
         with only_ours(f"putting {order.spec.reference} together", order.redact):

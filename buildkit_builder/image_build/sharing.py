@@ -140,7 +140,7 @@ def _node(given: NodeSettings, settings: Settings, environ: Mapping[str, str]) -
     return Node(
         name=given.title,
         endpoint=found[0].endpoint,
-        platforms=tuple(llb.Platform.parse(name) for name in given.platforms),
+        platforms=llb.Platform.parse_each(given.platforms),
     )
 
 

@@ -12,7 +12,8 @@ definition = llb.marshal(done, platform=llb.Platform(architecture="arm64"))
 ```
 
 What people write (names of images, platforms, base images' configs) fails with an `ImageError` if it is malformed;
-arguments that contradict each other fail with `ValueError`.
+arguments of a wrong type fail with `TypeError`, and those that make no sense, or contradict each other, with
+`ValueError`.
 """
 
 from __future__ import annotations
@@ -25,17 +26,16 @@ from buildkit_builder.llb.files import FileAction, copy, mkdir, mkfile, rm, syml
 from buildkit_builder.llb.image_config import ImageConfig
 from buildkit_builder.llb.marshal import marshal
 from buildkit_builder.llb.merge import diff, merge
-from buildkit_builder.llb.operation import QUIET
 from buildkit_builder.llb.owner import Owner
 from buildkit_builder.llb.platforms import Platform
 from buildkit_builder.llb.ready import from_definition
 from buildkit_builder.llb.reference import ImageReference
+from buildkit_builder.llb.role import Role
 from buildkit_builder.llb.source import git, http, image, local, oci_layout
 from buildkit_builder.llb.state import Exec, State, scratch
 
 __all__ = [
     "FIRST_RELEASE",
-    "QUIET",
     "Bind",
     "Cache",
     "Capabilities",
@@ -48,6 +48,7 @@ __all__ = [
     "Owner",
     "Platform",
     "ProxyEnv",
+    "Role",
     "SecretEnv",
     "SecretFile",
     "Ssh",

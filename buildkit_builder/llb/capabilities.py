@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from buildkit_builder.errors import CapabilityError
+from buildkit_builder.llb.arguments import check, checked
 
 # First minor release of BuildKit whose last patch declares the id (protocol: `solver/pb/caps.go` and
 # `frontend/gateway/pb/caps.go` of the tags). 0.8 stands for that and everything before.
@@ -29,6 +30,7 @@ _FIRST_RELEASE = {
     "0.10": """
         mergeop diffop exec.meta.cgroup.parent exec.meta.ulimit exec.mount.tmpfs.size exec.secretenv
         file.rm.nofollowsymlink gateway.exec.extrahosts gateway.exec.signals gateway.warnings
+        exporter.compression.zstd exporter.compression.estargz frontend.inputs.named
     """,
     "0.11": """
         cache.s3 cache.azblob exporter.image.annotations exporter.image.attestations exporter.sourcedateepoch
@@ -58,8 +60,14 @@ FIRST_RELEASE: Mapping[str, str] = MappingProxyType(
     {capability: release for release, listed in _FIRST_RELEASE.items() for capability in listed.split()}
 )
 
-# Declared but never registered, so no daemon reports it: answered by an id that came with the same release.
-_STAND_INS = {"file.copy.modestring": "exec.validexitcode"}
+# No daemon reports these: answered by an id that came with the same release.
+_STAND_INS = {
+    "file.copy.modestring": "exec.validexitcode",
+    # What has no id in the protocol: a daemon that does not know it refuses it late, or does something else.
+    "frontend.inputs.named": "exec.secretenv",
+    "exporter.compression.zstd": "exec.secretenv",
+    "exporter.compression.estargz": "exec.secretenv",
+}
 
 _PURPOSES = {
     "mergeop": "merge layers side by side",
@@ -75,11 +83,15 @@ _PURPOSES = {
     "exec.mount.tmpfs.size": "limit the size of a directory in memory",
     "exec.secretenv": "give a secret to a command as a variable",
     "exec.validexitcode": "let a command end with an exit code of its own",
+    "exporter.compression.estargz": "pack layers as estargz",
+    "exporter.compression.zstd": "pack layers as zstd",
+    "exporter.image.annotations": "annotate an image",
     "file.copy.alwaysreplaceexistingdestpaths": "replace what is in the way of a copy",
     "file.copy.includeexcludepatterns": "copy by include and exclude patterns",
     "file.copy.modestring": "change permissions of a copy as `chmod` does",
     "file.copy.requiredpaths": "check that paths are there when it copies",
     "file.symlink.create": "make a symbolic link",
+    "frontend.inputs.named": "carry out lines of a Dockerfile on what other steps have made",
     "source.git": "fetch a git repository",
     "source.git.checksum": "check the commit of a git repository",
     "source.git.subdir": "fetch a directory of a git repository",
@@ -106,17 +118,21 @@ class Capabilities:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check(self)
         object.__setattr__(self, "enabled", MappingProxyType(dict(self.enabled)))
         object.__setattr__(self, "reasons", MappingProxyType(dict(self.reasons)))
 
+    @checked
     def supports(self, capability: str) -> bool:
         """Whether the daemon has it: reported, and switched on."""
         return self.enabled.get(_STAND_INS.get(capability, capability), False)
 
-    def missing(self, capabilities: Iterable[str]) -> tuple[str, ...]:
+    @checked
+    def missing(self, capabilities: Iterable[str] | Set[str] | Mapping[str, object]) -> tuple[str, ...]:
         """Those of the given ids that the daemon does not have, sorted."""
         return tuple(sorted(capability for capability in set(capabilities) if not self.supports(capability)))
 
+    @checked
     def require(self, capability: str, for_what: str = "") -> None:
         """Make sure that the daemon has it.
 
@@ -131,7 +147,8 @@ class Capabilities:
         if not self.supports(capability):
             raise CapabilityError(self._complaint(capability, for_what))
 
-    def require_all(self, capabilities: Iterable[str]) -> None:
+    @checked
+    def require_all(self, capabilities: Iterable[str] | Set[str] | Mapping[str, object]) -> None:
         """Make sure that the daemon has all of them, such as `Definition.capabilities`.
 
         Raises:

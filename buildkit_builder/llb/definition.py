@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
 
+from buildkit_builder.llb.role import Role
 from buildkit_builder.wire import ops_pb2
 
 CUSTOM_NAME = "llb.customname"
-_IMAGE = "docker-image://"
+IMAGE_SCHEME = "docker-image://"
+"""How the identifier of an image in a registry begins."""
+
 _SHELL = re.compile(r"(?:.*/)?(?:ba|da|a|z|k)?sh")
 _COMMAND_OPTION = re.compile(r"-[A-Za-z]*c")
 
@@ -26,6 +29,8 @@ class Definition:
             nothing but point at the result. No vertices at all mean scratch.
         metadata: What belongs to a vertex but not to its digest (protocol: serialized `pb.OpMetadata`), as pairs of
             digest and bytes, sorted.
+        roles: What the program that made the graph knows of the vertices that it gave a name or a role, as pairs
+            of digest and role; never on the wire. A vertex without one is called what daemons call it.
         source_map: Where vertices were written (protocol: serialized `pb.Source`), or empty.
         digests: The digests of `ops`, in the same order.
     """
@@ -33,6 +38,7 @@ class Definition:
     ops: tuple[bytes, ...] = ()
     metadata: tuple[tuple[str, bytes], ...] = ()
     source_map: bytes = b""
+    roles: tuple[tuple[str, Role], ...] = field(default=(), compare=False)
     digests: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +60,9 @@ class Definition:
         getattr(message, "def").extend(self.ops)
         for digest, entry in self.metadata:
             message.metadata[digest].MergeFromString(entry)
-        if self.source_map:
+        if self.ops:
+            # Go's client always has it, be it empty.
+            message.Source.SetInParent()
             message.Source.MergeFromString(self.source_map)
         return message
 
@@ -94,7 +102,7 @@ class Definition:
     def images(self) -> tuple[str, ...]:
         """The images that are taken from registries, by their full names."""
         sources = (op.source.identifier for op in map(ops_pb2.Op.FromString, self.ops))
-        return tuple(name.removeprefix(_IMAGE) for name in sources if name.startswith(_IMAGE))
+        return tuple(name.removeprefix(IMAGE_SCHEME) for name in sources if name.startswith(IMAGE_SCHEME))
 
     def op(self, digest: str) -> ops_pb2.Op:
         """The vertex with that digest, decoded.
@@ -106,6 +114,16 @@ class Definition:
             return ops_pb2.Op.FromString(self.ops[self.digests.index(digest)])
         except ValueError:
             raise KeyError(digest) from None
+
+    def title(self, digest: str) -> str:
+        """What to call a vertex: its name, or else what it does.
+
+        Raises:
+            KeyError: If there is no such vertex.
+        """
+        op = self.op(digest)
+        kind = {"file": "a change of files", "merge": "a merge", "diff": "a difference"}.get(op.WhichOneof("op") or "")
+        return self.names.get(digest) or op.source.identifier or self.command(digest) or kind or "the result"
 
     def metadata_of(self, digest: str) -> ops_pb2.OpMetadata:
         """What belongs to the vertex with that digest; empty if nothing does."""

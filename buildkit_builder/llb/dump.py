@@ -22,6 +22,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from buildkit_builder.llb.arguments import checked
 from buildkit_builder.llb.definition import Definition, digest_of, serialize
 from buildkit_builder.wire import ops_pb2
 
@@ -30,6 +31,7 @@ _INDEXES = frozenset({"input", "output", "secondaryInput"})
 _ENTRY_KEYS = frozenset({"digest", "name", "inputs", "op", "metadata", "raw", "raw_metadata", "source_map"})
 
 
+@checked
 def dump(definition: Definition) -> str:
     """Write a graph as JSON. The same graph gives the same text.
 
@@ -53,6 +55,7 @@ def dump(definition: Definition) -> str:
     return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
 
 
+@checked
 def parse(text: str) -> Definition:
     """Read what `dump` wrote.
 

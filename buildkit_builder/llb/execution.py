@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from buildkit_builder.llb.arguments import check, check_mode
 from buildkit_builder.llb.operation import NO_INPUT, NO_OUTPUT, Inputs, Operation, absolute, distinct
 from buildkit_builder.wire import ops_pb2
 
@@ -20,6 +21,7 @@ Sharing = Literal["shared", "private", "locked"]
 _NETWORKS = {"default": ops_pb2.UNSET, "host": ops_pb2.HOST, "none": ops_pb2.NONE}
 _SECURITIES = {"sandbox": ops_pb2.SANDBOX, "insecure": ops_pb2.INSECURE}
 _SHARINGS = {"shared": ops_pb2.SHARED, "private": ops_pb2.PRIVATE, "locked": ops_pb2.LOCKED}
+_MAX_EXIT_CODE = 255
 _SSH_SOCKET = "SSH_AUTH_SOCK"
 
 
@@ -41,6 +43,9 @@ class Bind:
     selector: str = ""
     readonly: bool = False
     output: bool = True
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def has_output(self) -> bool:
@@ -67,6 +72,7 @@ class Cache:
     selector: str = ""
 
     def __post_init__(self) -> None:
+        check(self)
         if not self.id:
             raise ValueError(f"The cache mount at {self.target} has no id.")
 
@@ -82,6 +88,11 @@ class Tmpfs:
 
     target: str
     size: int | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.size is not None and self.size < 0:
+            raise ValueError(f"The memory mount at {self.target} cannot hold {self.size} bytes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +116,9 @@ class SecretFile:
     optional: bool = False
 
     def __post_init__(self) -> None:
+        check(self)
         _check_secret(self.id, self.target)
+        _check_owned(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +142,10 @@ class Ssh:
     mode: int = 0o600
     optional: bool = False
 
+    def __post_init__(self) -> None:
+        check(self)
+        _check_owned(self)
+
 
 @dataclass(frozen=True, slots=True)
 class SecretEnv:
@@ -145,6 +162,7 @@ class SecretEnv:
     optional: bool = False
 
     def __post_init__(self) -> None:
+        check(self)
         _check_secret(self.id, self.name)
 
 
@@ -165,6 +183,9 @@ class ProxyEnv:
     ftp: str = ""
     no: str = ""
     all: str = ""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 Mount = Bind | Cache | Tmpfs | SecretFile | Ssh
@@ -193,19 +214,22 @@ class ExecOp(Operation):
     read_only_root: bool
 
     def __post_init__(self) -> None:
+        Operation.__post_init__(self)
         if not self.args:
             raise ValueError("A command has at least one argument.")
-        if not self.cwd:
-            raise ValueError("A command needs a working directory.")
+        if not self.cwd.startswith("/"):
+            raise ValueError(f"A command needs a working directory: an absolute path, and not `{self.cwd}`.")
         for key, _ in self.env:
             if not key or "=" in key:
                 raise ValueError(f"`{key}` cannot be the name of a variable.")
+        for code in self.valid_exit_codes:
+            if not 0 <= code <= _MAX_EXIT_CODE:
+                raise ValueError(f"A command cannot end with the exit code {code}.")
         _check_targets(
             [mount.target for mount in self._filesystems()]
             + [secret.target for secret in self._secrets()]
             + [target for target, _ in self._sockets()]
         )
-        Operation.__post_init__(self)
 
     def output_index(self, target: str) -> int:
         """Which output of the vertex is the content of the mount at `target` after the command.
@@ -367,6 +391,12 @@ def _encode_handed_in(options: ops_pb2.SecretOpt | ops_pb2.SSHOpt, mount: Secret
 def _check_secret(secret_id: str, used_as: str) -> None:
     if not secret_id:
         raise ValueError(f"The secret for `{used_as}` has no id.")
+
+
+def _check_owned(mount: SecretFile | Ssh) -> None:
+    check_mode(mount.mode, "mode", 0o777)
+    if mount.uid < 0 or mount.gid < 0:
+        raise ValueError(f"The mount for `{mount.id}` cannot belong to {mount.uid}:{mount.gid}.")
 
 
 def _check_targets(targets: list[str]) -> None:

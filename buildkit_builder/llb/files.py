@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from buildkit_builder.llb.arguments import check, check_mode, content, several
 from buildkit_builder.llb.operation import NO_INPUT, NO_OUTPUT, Inputs, Operation, absolute, distinct
 from buildkit_builder.llb.owner import Owner
 from buildkit_builder.wire import ops_pb2
@@ -41,10 +42,11 @@ class Copy:
     required: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        check(self)
         if self.mode is not None and self.mode_str is not None:
             raise ValueError("A copy has either `mode` or `mode_str`, not both.")
-        if self.mode is not None and not 0 <= self.mode <= 0o7777:
-            raise ValueError(f"{self.mode:#o} is not a file mode.")
+        if self.mode is not None:
+            check_mode(self.mode, "mode", 0o7777)
 
     def capabilities(self) -> Iterator[str]:
         """Ids of what the daemon must be able to do."""
@@ -90,7 +92,9 @@ class MakeFile:
     timestamp: int | None
 
     def __post_init__(self) -> None:
-        _check_permissions(self.mode)
+        check(self)
+        _check_path(self.path)
+        check_mode(self.mode, "mode", 0o777)
 
     def capabilities(self) -> tuple[str, ...]:
         """Nothing beyond file operations as such."""
@@ -118,7 +122,9 @@ class MakeDirectory:
     timestamp: int | None
 
     def __post_init__(self) -> None:
-        _check_permissions(self.mode)
+        check(self)
+        _check_path(self.path)
+        check_mode(self.mode, "mode", 0o777)
 
     def capabilities(self) -> tuple[str, ...]:
         """Nothing beyond file operations as such."""
@@ -143,6 +149,10 @@ class Remove:
     allow_not_found: bool
     wildcard: bool
 
+    def __post_init__(self) -> None:
+        check(self)
+        _check_path(self.path)
+
     def capabilities(self) -> Iterator[str]:
         """Ids of what the daemon must be able to do."""
         if self.wildcard:
@@ -165,6 +175,11 @@ class Symlink:
     newpath: str
     owner: Owner | None
     timestamp: int | None
+
+    def __post_init__(self) -> None:
+        check(self)
+        _check_path(self.oldpath)
+        _check_path(self.newpath)
 
     def capabilities(self) -> Iterator[str]:
         """Ids of what the daemon must be able to do."""
@@ -238,27 +253,32 @@ def copy(
         create_dest=create_dest,
         wildcard=wildcard,
         allow_empty_wildcard=allow_empty_wildcard,
-        include=tuple(include),
-        exclude=tuple(exclude),
+        include=several(include, "include"),
+        exclude=several(exclude, "exclude"),
         timestamp=timestamp,
         replace=replace,
-        required=tuple(required),
+        required=several(required, "required"),
     )
 
 
 def mkfile(
-    path: str, data: bytes, mode: int = 0o644, *, owner: Owner | None = None, timestamp: int | None = None
+    path: str,
+    data: bytes | bytearray | memoryview | str,
+    mode: int = 0o644,
+    *,
+    owner: Owner | None = None,
+    timestamp: int | None = None,
 ) -> MakeFile:
     """Write a file, in a directory that is there.
 
     Args:
         path: Where.
-        data: All that is in it.
+        data: All that is in it; a text is written as UTF-8.
         mode: Its permissions, up to `0o777`.
         owner: Whom it belongs to; `None` means root.
         timestamp: Its time of change, in nanoseconds since 1970; `None` means now.
     """
-    return MakeFile(path=path, data=data, mode=mode, owner=owner, timestamp=timestamp)
+    return MakeFile(path=path, data=content(data, "data"), mode=mode, owner=owner, timestamp=timestamp)
 
 
 def mkdir(
@@ -312,12 +332,12 @@ class FileOp(Operation):
     actions: tuple[FileAction, ...]
 
     def __post_init__(self) -> None:
+        Operation.__post_init__(self)
         if not self.actions:
             raise ValueError("A file operation has at least one action.")
         for owner in map(_owner, self.actions):
             if owner is not None and owner.is_named and (owner.lookup or self.base).op is None:
                 raise ValueError(f"There is no `/etc/passwd` in scratch to look up {owner.user!r}:{owner.group!r} in.")
-        Operation.__post_init__(self)
 
     def dependencies(self) -> tuple[State, ...]:
         """The state that is changed, then what the actions read, in their order."""
@@ -371,9 +391,9 @@ def _destination(path: str) -> str:
     return clean
 
 
-def _check_permissions(mode: int) -> None:
-    if not 0 <= mode <= 0o777:
-        raise ValueError(f"{mode:#o} is not a mode: BuildKit sets only permission bits, up to 0o777.")
+def _check_path(path: str) -> None:
+    if not path:
+        raise ValueError("The path is empty. Write `/` for the root.")
 
 
 def _time(timestamp: int | None) -> int:

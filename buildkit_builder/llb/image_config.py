@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit_builder.errors import BaseImageError
+from buildkit_builder.llb.arguments import checked, words
 from buildkit_builder.llb.platforms import Platform
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -60,11 +61,13 @@ class ImageConfig:
         return cls(document=_write(document))
 
     @classmethod
+    @checked
     def empty(cls, platform: Platform) -> ImageConfig:
         """The config that an image made from scratch starts with: the root as working directory, a usual `PATH`."""
         config = cls().with_working_dir("/")
         return config if platform.os == "windows" else config.with_env("PATH", _DEFAULT_PATH)
 
+    @checked
     def to_json(self, platform: Platform) -> bytes:
         """The config of an image built on this one, for the daemon to complete.
 
@@ -79,10 +82,10 @@ class ImageConfig:
             for key, value in self._decoded().items()
             if key not in _OF_THE_BASE_ALONE and not key.startswith(_BUILDKIT_PREFIX)
         }
-        if self.platform is None or self.platform.normalized() != platform.normalized():
+        if self.platform != platform:
             for key in ("os", "architecture", "variant", "os.version", "os.features"):
                 document.pop(key, None)
-            document |= _platform_fields(platform.normalized())
+            document |= _platform_fields(platform)
         document["rootfs"] = {"type": "layers", "diff_ids": []}
         return _write(document).encode()
 
@@ -177,6 +180,7 @@ class ImageConfig:
         rootfs = self._decoded().get("rootfs") or {}
         return tuple(rootfs.get("diff_ids") or ())
 
+    @checked
     def with_env(self, key: str, value: str) -> ImageConfig:
         """Set a variable. One that is there keeps its place, as with Docker; a new one comes last.
 
@@ -187,46 +191,57 @@ class ImageConfig:
             raise ValueError(f"`{key}` cannot be the name of a variable.")
         return self._set("Env", [f"{name}={text}" for name, text in {**self.env, key: value}.items()])
 
+    @checked
     def without_env(self, *names: str) -> ImageConfig:
         """Take variables away."""
         return self._set("Env", [f"{name}={text}" for name, text in self.env.items() if name not in names])
 
+    @checked
     def with_user(self, user: str) -> ImageConfig:
         """Set whom commands run as."""
         return self._set("User", user)
 
+    @checked
     def with_working_dir(self, path: str) -> ImageConfig:
         """Set the directory that commands start in."""
         return self._set("WorkingDir", path)
 
+    @checked
     def with_entrypoint(self, args: Sequence[str]) -> ImageConfig:
         """Set what runs before `cmd`; nothing takes it away."""
-        return self._set("Entrypoint", list(args))
+        return self._set("Entrypoint", list(words(args, "args")))
 
+    @checked
     def with_cmd(self, args: Sequence[str]) -> ImageConfig:
         """Set what runs, or its default arguments; nothing takes it away."""
-        return self._set("Cmd", list(args))
+        return self._set("Cmd", list(words(args, "args")))
 
+    @checked
     def with_shell(self, args: Sequence[str]) -> ImageConfig:
         """Set the shell of commands that are written as text."""
-        return self._set("Shell", list(args))
+        return self._set("Shell", list(words(args, "args")))
 
+    @checked
     def with_label(self, key: str, value: str) -> ImageConfig:
         """Set a label beside those that are there."""
         return self._set("Labels", {**self.labels, key: value})
 
+    @checked
     def with_exposed_ports(self, *ports: str) -> ImageConfig:
         """Add ports, such as `8080/tcp`."""
         return self._set("ExposedPorts", {port: {} for port in (*self.exposed_ports, *ports)})
 
+    @checked
     def with_volumes(self, *paths: str) -> ImageConfig:
         """Add volumes."""
         return self._set("Volumes", {path: {} for path in (*self.volumes, *paths)})
 
+    @checked
     def with_stop_signal(self, signal: str) -> ImageConfig:
         """Set the signal that asks the image's process to end."""
         return self._set("StopSignal", signal)
 
+    @checked
     def with_history(self, created_by: str) -> ImageConfig:
         """Add a step that made no layer. Steps that did are added by the exporter."""
         document = self._decoded()

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from buildkit_builder.llb.arguments import checked, several
 from buildkit_builder.llb.operation import Inputs, Operation, distinct
 from buildkit_builder.llb.platforms import Platform
+from buildkit_builder.llb.role import ORDINARY, Role
 from buildkit_builder.llb.state import State, scratch
 from buildkit_builder.wire import ops_pb2
 
 
-def merge(states: Iterable[State], *, name: str | None = None) -> State:
+@checked
+def merge(
+    states: Iterable[State],
+    *,
+    name: str | None = None,
+    role: Role = ORDINARY,
+) -> State:
     """Lay trees over each other; where two have the same path, the later one counts.
 
     Scratch adds nothing and is left out; fewer than two trees need no vertex.
@@ -19,26 +27,35 @@ def merge(states: Iterable[State], *, name: str | None = None) -> State:
     Args:
         states: The trees, lowest first.
         name: What progress calls the vertex.
+        role: What is known of the vertex beside its name.
     """
-    layers = tuple(state for state in states if state.op is not None)
+    layers = tuple(state for state in MergeOp(layers=several(states, "states")).layers if state.op is not None)
     if not layers:
         return scratch()
     if len(layers) == 1:
         return layers[0]
-    return State(MergeOp(name=name, layers=layers))
+    return State(MergeOp(name=name, role=role, layers=layers))
 
 
-def diff(lower: State, upper: State, *, name: str | None = None) -> State:
+@checked
+def diff(
+    lower: State,
+    upper: State,
+    *,
+    name: str | None = None,
+    role: Role = ORDINARY,
+) -> State:
     """What `upper` has that `lower` has not, removals included.
 
     Args:
         lower: The tree to compare with. For scratch the answer is `upper` itself.
         upper: The tree whose changes are wanted.
         name: What progress calls the vertex.
+        role: What is known of the vertex beside its name.
     """
     if lower.op is None:
         return upper
-    return State(DiffOp(name=name, lower=lower, upper=upper))
+    return State(DiffOp(name=name, role=role, lower=lower, upper=upper))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from buildkit_builder.llb.arguments import check, checked
 from buildkit_builder.wire import ops_pb2
 
 if TYPE_CHECKING:
     from buildkit_builder.llb.state import State
 
 _MAX_ID = 2**31 - 1
+_MAX_UINT32 = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,17 @@ class Owner:
     lookup: State | None = None
 
     def __post_init__(self) -> None:
+        check(self)
+        for value in (self.user, self.group):
+            if isinstance(value, str) and (not value or ":" in value):
+                raise ValueError(f'`{value}` is not a user or a group. Write `llb.Owner.parse("user:group")` for both.')
+            if isinstance(value, int) and not 0 <= value <= _MAX_UINT32:
+                raise ValueError(f"{value} is not the number of a user or a group.")
         if self.user is None and self.group is None:
             raise ValueError("An owner names a user, a group or both.")
 
     @classmethod
+    @checked
     def parse(cls, text: str, *, lookup: State | None = None) -> Owner:
         """Read `user[:group]` as Docker's `--chown` does: digits are numbers, `root` is 0, all else is a name.
 

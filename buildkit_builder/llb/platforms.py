@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from buildkit_builder.errors import ImageError
+from buildkit_builder.llb.arguments import check, checked
 from buildkit_builder.wire import ops_pb2
 
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _OS = re.compile(r"(?P<os>[A-Za-z0-9_-]+)(?:\((?P<version>[A-Za-z0-9_.-]*)(?P<features>(?:\+[A-Za-z0-9_.-]+)*)\))?")
 
-_ARCHITECTURE_ALIASES = {"i386": "386", "x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
+_OS_ALIASES = {"macos": "darwin"}
+_ARCHITECTURE_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 _ARM_ALIASES = {"armhf": "v7", "armel": "v6"}
 _VARIANT_ALIASES = {
     "amd64": {"v1": ""},
@@ -27,6 +30,10 @@ _ARCHITECTURES = frozenset(
 class Platform:
     """An operating system and architecture, in the words of the OCI image specification.
 
+    Aliases are translated, as daemons do it (protocol: containerd `platforms`): `x86_64` is `amd64`, `aarch64` and
+    `arm64/v8` are `arm64`, `arm` is `arm/v7`, `macos` is `darwin`. So two platforms are the same if they are equal,
+    and one prints as daemons spell it.
+
     Attributes:
         os: Operating system, such as `linux`.
         architecture: Go's name of the architecture, such as `amd64` or `arm64`.
@@ -41,11 +48,18 @@ class Platform:
     os_version: str = ""
     os_features: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check(self)
+        if "/" in self.architecture:
+            raise ValueError(f"`{self.architecture}` is a whole platform. Write `llb.Platform.parse(…)`.")
+        os, (architecture, variant) = self.os.lower(), _normal(self.architecture.lower(), self.variant.lower())
+        for name, value in (("os", _OS_ALIASES.get(os, os)), ("architecture", architecture), ("variant", variant)):
+            object.__setattr__(self, name, value)
+
     @classmethod
+    @checked
     def parse(cls, text: str) -> Platform:
         """Read `os/architecture[/variant]`, or an architecture alone, which means Linux.
-
-        The words are kept as written, in lower case; `normalized` translates aliases.
 
         Raises:
             ImageError: If the text is not a platform.
@@ -65,8 +79,18 @@ class Platform:
         )
 
     @classmethod
+    @checked
+    def parse_each(cls, texts: Iterable[str]) -> tuple[Platform, ...]:
+        """Read several, each of them once, however it is spelled.
+
+        Raises:
+            ImageError: If one of the texts is not a platform.
+        """
+        return tuple(dict.fromkeys(map(cls.parse, texts)))
+
+    @classmethod
     def _of_architecture(cls, word: str, text: str) -> Platform:
-        platform = cls(architecture=word).normalized()
+        platform = cls(architecture=word)
         if platform.architecture not in _ARCHITECTURES:
             raise ImageError(
                 f"`{text}` is not an architecture that is known here. Write the platform as `os/architecture`, "
@@ -86,34 +110,25 @@ class Platform:
         )
 
     def to_wire(self) -> ops_pb2.Platform:
-        """The message of the protocol, in normal form: daemons compare the words as they are."""
-        normal = self.normalized()
+        """The message of the protocol: daemons compare the words as they are."""
         return ops_pb2.Platform(
-            OS=normal.os,
-            Architecture=normal.architecture,
-            Variant=normal.variant,
-            OSVersion=normal.os_version,
-            OSFeatures=normal.os_features,
+            OS=self.os,
+            Architecture=self.architecture,
+            Variant=self.variant,
+            OSVersion=self.os_version,
+            OSFeatures=self.os_features,
         )
-
-    def normalized(self) -> Platform:
-        """The same platform with its aliases translated, as daemons spell it.
-
-        `x86_64` becomes `amd64`, `aarch64` and `arm64/v8` become `arm64`, `arm` becomes `arm/v7`, `macos` becomes
-        `darwin`. Two platforms are the same if their normal forms are equal.
-        """
-        os = self.os.lower()
-        architecture, variant = self.architecture.lower(), self.variant.lower()
-        if architecture in _ARM_ALIASES:
-            architecture, variant = "arm", _ARM_ALIASES[architecture]
-        else:
-            if architecture == "i386":
-                variant = ""
-            architecture = _ARCHITECTURE_ALIASES.get(architecture, architecture)
-            variant = _VARIANT_ALIASES.get(architecture, {}).get(variant, variant)
-        return replace(self, os="darwin" if os == "macos" else os, architecture=architecture, variant=variant)
 
     def __str__(self) -> str:
         options = "".join([self.os_version, *(f"+{feature}" for feature in self.os_features)])
         words = [f"{self.os}({options})" if options else self.os, self.architecture, self.variant]
         return "/".join(word for word in words if word)
+
+
+def _normal(architecture: str, variant: str) -> tuple[str, str]:
+    if architecture in _ARM_ALIASES:
+        return "arm", _ARM_ALIASES[architecture]
+    if architecture == "i386":
+        return "386", ""
+    architecture = _ARCHITECTURE_ALIASES.get(architecture, architecture)
+    return architecture, _VARIANT_ALIASES.get(architecture, {}).get(variant, variant)

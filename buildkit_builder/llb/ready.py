@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from buildkit_builder.llb.arguments import checked
 from buildkit_builder.llb.definition import CUSTOM_NAME, Definition
 from buildkit_builder.llb.operation import Inputs, Operation, distinct
 from buildkit_builder.llb.platforms import Platform
@@ -12,6 +13,7 @@ from buildkit_builder.llb.state import State, scratch
 from buildkit_builder.wire import ops_pb2
 
 
+@checked
 def from_definition(definition: Definition, output: tuple[str, int] | None = None) -> State:
     """The result of a definition as a state, or another output of one of its vertices.
 
@@ -28,6 +30,7 @@ def from_definition(definition: Definition, output: tuple[str, int] | None = Non
     if definition.is_scratch and output is None:
         return scratch()
     made: dict[str, Operation] = {}
+    roles = dict(definition.roles)
     for digest, data in zip(definition.digests[:-1], definition.ops[:-1], strict=True):
         metadata = definition.metadata_of(digest)
         op = ops_pb2.Op.FromString(data)
@@ -36,6 +39,7 @@ def from_definition(definition: Definition, output: tuple[str, int] | None = Non
         made[digest] = ReadyOp(
             name=metadata.description.get(CUSTOM_NAME),
             ignore_cache=metadata.ignore_cache,
+            role=roles.get(digest),
             data=op.SerializeToString(deterministic=True),
             inputs=inputs,
             needs=tuple(sorted(metadata.caps)),

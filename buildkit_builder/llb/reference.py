@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from buildkit_builder.errors import ImageError
+from buildkit_builder.llb.arguments import checked
 
 _DEFAULT_DOMAIN = "docker.io"
 _LEGACY_DOMAIN = "index.docker.io"
@@ -40,6 +41,7 @@ class ImageReference:
     digest: str = ""
 
     @classmethod
+    @checked
     def parse(cls, text: str) -> ImageReference:
         """Read a name as people write it; a name with neither tag nor digest gets the tag `latest`.
 
@@ -73,6 +75,7 @@ class ImageReference:
         """Registry and repository, with neither tag nor digest."""
         return f"{self.domain}/{self.path}"
 
+    @checked
     def with_digest(self, digest: str) -> ImageReference:
         """The same name, pinned to `digest`.
 

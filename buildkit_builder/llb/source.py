@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from buildkit_builder.llb.arguments import checked, words
 from buildkit_builder.llb.operation import Inputs, Operation, absolute
 from buildkit_builder.llb.platforms import Platform
 from buildkit_builder.llb.reference import ImageReference
@@ -58,6 +59,7 @@ class SourceOp(Operation):
         op.source.attrs.update(dict(self.attributes))
 
 
+@checked
 def image(
     ref: str,
     *,
@@ -93,6 +95,7 @@ def image(
     return _source(identifier, ["source.image"], values, platform=platform, name=name)
 
 
+@checked
 def oci_layout(
     store: str,
     digest: str,
@@ -126,6 +129,7 @@ def oci_layout(
     return _source(identifier, ["source.ocilayout"], values, platform=platform, name=display)
 
 
+@checked
 def local(
     name: str,
     *,
@@ -160,9 +164,9 @@ def local(
     values = {
         "local.session": (session, "source.local.sessionid"),
         "local.unique": ("" if session else unique, "source.local.unique"),
-        "local.includepattern": (_go_json(include), "source.local.includepatterns"),
-        "local.followpaths": (_go_json(follow), "source.local.followpaths"),
-        "local.excludepatterns": (_go_json(exclude), "source.local.excludepatterns"),
+        "local.includepattern": (_go_json(words(include, "include")), "source.local.includepatterns"),
+        "local.followpaths": (_go_json(words(follow, "follow")), "source.local.followpaths"),
+        "local.excludepatterns": (_go_json(words(exclude, "exclude")), "source.local.excludepatterns"),
         "local.sharedkeyhint": (shared_key, "source.local.sharedkeyhint"),
         # Go's client demands this ability only on request; a daemon without it sends more than it must, no worse.
         "local.differ": (differ or "", ""),
@@ -171,6 +175,7 @@ def local(
     return _source(f"local://{name}", ["source.local"], values, name=display)
 
 
+@checked
 def git(
     url: str,
     *,
@@ -226,6 +231,7 @@ def git(
     return _source(identifier, base, values, name=display)
 
 
+@checked
 def http(
     url: str,
     *,

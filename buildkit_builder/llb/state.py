@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from buildkit_builder.llb.arguments import check, checked, pairs, several
 from buildkit_builder.llb.execution import ExecOp, Mount, Network, ProxyEnv, SecretEnv, Security
 from buildkit_builder.llb.files import FileAction, FileOp
 from buildkit_builder.llb.operation import Operation
 from buildkit_builder.llb.platforms import Platform
+from buildkit_builder.llb.role import ORDINARY, Role
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,11 +29,14 @@ class State:
     op: Operation | None = None
     index: int = 0
 
+    def __post_init__(self) -> None:
+        check(self)
+
     def run(
         self,
         args: Sequence[str],
         *,
-        env: Sequence[tuple[str, str]] = (),
+        env: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         cwd: str = "/",
         user: str = "",
         mounts: Sequence[Mount] = (),
@@ -38,13 +44,14 @@ class State:
         proxy: ProxyEnv | None = None,
         network: Network = "default",
         security: Security = "sandbox",
-        extra_hosts: Sequence[tuple[str, str]] = (),
+        extra_hosts: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         hostname: str = "",
         ulimits: Sequence[tuple[str, int, int]] = (),
         cgroup_parent: str = "",
         valid_exit_codes: Sequence[int] = (),
         platform: Platform | None = None,
         name: str | None = None,
+        role: Role = ORDINARY,
         ignore_cache: bool = False,
         read_only_root: bool = False,
     ) -> Exec:
@@ -67,37 +74,46 @@ class State:
             valid_exit_codes: What it may end with besides failing the build; none means only 0.
             platform: Platform it runs on, if it is not the one the graph is marshalled for.
             name: What progress calls the vertex.
+            role: What is known of the vertex beside its name.
             ignore_cache: Run it even if the daemon has its result.
             read_only_root: Whether it may not write to the root, which is then no output.
 
         Raises:
+            TypeError: If an argument is of another type than it should be; says what to write.
             ValueError: If the command is empty, or mounts contradict each other.
         """
         return Exec(
             ExecOp(
                 name=name,
+                role=role,
                 ignore_cache=ignore_cache,
                 root=self,
-                args=tuple(args),
-                env=tuple((key, value) for key, value in env),
+                args=several(args, "args"),
+                env=pairs(env, "env"),
                 cwd=cwd,
                 user=user,
-                mounts=tuple(mounts),
-                secret_env=tuple(secret_env),
+                mounts=several(mounts, "mounts"),
+                secret_env=several(secret_env, "secret_env"),
                 proxy=proxy,
                 network=network,
                 security=security,
-                extra_hosts=tuple((host, address) for host, address in extra_hosts),
+                extra_hosts=pairs(extra_hosts, "extra_hosts"),
                 hostname=hostname,
-                ulimits=tuple((limit, soft, hard) for limit, soft, hard in ulimits),
+                ulimits=tuple(_limit(limit) for limit in several(ulimits, "ulimits")),
                 cgroup_parent=cgroup_parent,
-                valid_exit_codes=tuple(valid_exit_codes),
+                valid_exit_codes=several(valid_exit_codes, "valid_exit_codes"),
                 platform=platform,
                 read_only_root=read_only_root,
             )
         )
 
-    def file(self, *actions: FileAction, name: str | None = None, ignore_cache: bool = False) -> State:
+    def file(
+        self,
+        *actions: FileAction,
+        name: str | None = None,
+        role: Role = ORDINARY,
+        ignore_cache: bool = False,
+    ) -> State:
         """Change files of this tree.
 
         All actions are one vertex, each working on the result of the one before.
@@ -105,12 +121,16 @@ class State:
         Args:
             *actions: What to do, from `copy`, `mkfile`, `mkdir`, `rm` and `symlink`.
             name: What progress calls the vertex.
+            role: What is known of the vertex beside its name.
             ignore_cache: Do it even if the daemon has the result.
 
         Raises:
+            TypeError: If something is no action.
             ValueError: If there is no action, or an owner is to be looked up by name in scratch.
         """
-        return State(FileOp(name=name, ignore_cache=ignore_cache, base=self, actions=actions))
+        if any(isinstance(action, (list, tuple)) for action in actions):
+            raise TypeError("`file` takes each action as an argument of its own. Write `.file(*actions)`.")
+        return State(FileOp(name=name, role=role, ignore_cache=ignore_cache, base=self, actions=actions))
 
     def __repr__(self) -> str:
         # Operations take their identity from this text, so it names the operation by its key and not by its content.
@@ -129,11 +149,22 @@ class Exec:
 
     op: ExecOp
 
+    def __post_init__(self) -> None:
+        check(self)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            known = name in State.__slots__ or (not name.startswith("_") and hasattr(State, name))
+            hint = f". A command is not yet a tree: write `.root.{name}`" if known else ""
+            raise AttributeError(f"a command has no `{name}`{hint}")
+
     @property
     def root(self) -> State:
         """The root after the command; with a read-only root, the root before it."""
         return self.op.root if self.op.read_only_root else self.output("/")
 
+    @checked
     def output(self, target: str) -> State:
         """What is in the writable bind mount at `target` after the command.
 
@@ -141,6 +172,13 @@ class Exec:
             ValueError: If no mount there can be written to and kept.
         """
         return State(self.op, self.op.output_index(target))
+
+
+def _limit(given: Any) -> tuple[str, int, int]:
+    if not isinstance(given, (tuple, list)) or len(given) != 3:
+        raise TypeError(f"`ulimits` has {given!r} in it, and wants names with a soft and a hard value.")
+    name, soft, hard = given
+    return name, soft, hard
 
 
 def scratch() -> State:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from buildkit_builder import llb
+from buildkit_builder.llb.role import ORDINARY
+from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.plan import CacheMount, Run, SourceMount
-from buildkit_builder.plan.effects import BARRIER
 from buildkit_builder.spec import SecretRef
 
 # See reproducible-builds.org, "SOURCE_DATE_EPOCH": Python, compilers and packers obey it.
 _EPOCH = "SOURCE_DATE_EPOCH"
-_DEFAULT_SHELL = ("/bin/sh", "-c")
+DEFAULT_SHELL = ("/bin/sh", "-c")
 
 CA_SECRET = "buildkit-builder/ca"
 # Below /dev, which is a file system of the container's own: nothing of the mount can be left in a layer.
@@ -28,7 +29,9 @@ _CA_VARIABLES = (
 def command(draft: Draft, step: Run) -> None:
     """A command of the user's, of which nothing is known: it sees all that was before it, and all after it see it."""
     name = draft.emulated(step.name)
-    draft.change(step.name, BARRIER, lambda state: run(draft, step, state, step.command, name=name).root)
+    draft.change(step.name, lambda state: run(draft, step, state, step.command, name=name).root)
+    draft.branches.begin_anew()
+    draft.is_plain = False
 
 
 def run(
@@ -38,8 +41,10 @@ def run(
     text: str,
     *,
     name: str,
+    role: llb.Role = ORDINARY,
     platform: llb.Platform | None = None,
     cwd: str | None = None,
+    at: str | None = None,
     readable: Callable[[str], bool] = lambda _: True,
     mounts: Sequence[llb.Mount] = (),
     traces: Sequence[str] = (),
@@ -52,8 +57,10 @@ def run(
         root: The tree that it runs in.
         text: For the shell.
         name: For progress.
+        role: What is known of it beside its name.
         platform: The platform of `root`; the image's when not given.
         cwd: Another working directory than the image's.
+        at: Where the step's files and mounts are whose paths are relative, if not in the working directory.
         readable: Which of the image's variables the command can read; the others are no input of it.
         mounts: More mounts.
         traces: What it leaves behind that is different each time and of no use, as patterns for the shell; taken away
@@ -64,8 +71,8 @@ def run(
     cwd = draft.cwd if cwd is None else cwd
     every: list[llb.Mount] = [
         *caches(step.caches, draft.platform),
-        *_files(step.files, cwd, step.name),
-        *(_source(draft, mount, cwd) for mount in step.mounts),
+        *_files(step.files, at or cwd, step.name),
+        *(_source(draft, mount, at or cwd) for mount in step.mounts),
         *mounts,
     ]
     env = [(key, value) for key, value in config.env.items() if readable(key)]
@@ -82,7 +89,7 @@ def run(
         if traces:
             text = f"{text} && rm -rf {' '.join(traces)}"
     return root.run(
-        (*(config.shell or _DEFAULT_SHELL), text),
+        (*(config.shell or DEFAULT_SHELL), text),
         env=env,
         cwd=cwd,
         user=config.user,
@@ -93,6 +100,7 @@ def run(
         extra_hosts=environment.extra_hosts,
         platform=platform,
         name=name,
+        role=role,
         ignore_cache=environment.no_cache,
     )
 
@@ -112,7 +120,7 @@ def caches(mounts: Iterable[CacheMount], platform: llb.Platform) -> list[llb.Mou
 def _files(files: Mapping[str, bytes] | MappingProxyType[str, bytes], cwd: str, name: str) -> list[llb.Mount]:
     mounts: list[llb.Mount] = []
     for path, content in files.items():
-        file = llb.scratch().file(llb.mkfile("/file", content, 0o644), name=f"{llb.QUIET}{name}: {path}")
+        file = llb.scratch().file(llb.mkfile("/file", content, 0o644), name=f"{name}: {path}", role=SERVES)
         mounts.append(llb.Bind(posixpath.join(cwd, path), file, selector="/file", readonly=True))
     return mounts
 

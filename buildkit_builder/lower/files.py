@@ -11,8 +11,9 @@ from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.lower.questions import Question, ResolveImage
 from buildkit_builder.lower.words import expand
 from buildkit_builder.plan import CopyImage, CopyLocal, Workdir, WriteFile
-from buildkit_builder.plan.effects import TOOLS, Effects
 
+# What is put there for the builder's own use, on the machine that it runs on as well.
+_TOOLS = frozenset(["/usr/bin/uv", "/usr/local/bin/pixi"])
 # Whom local files are for. Where an image has no such user, or group, the daemon makes them root's.
 _FLYTE = llb.Owner(user="flyte", group="flyte")
 
@@ -24,7 +25,7 @@ def workdir(draft: Draft, step: Workdir) -> None:
     if path != "/":
         owner = llb.Owner.parse(config.user) if config.user else None
         made = llb.mkdir(path, 0o755, parents=True, owner=owner)
-        draft.change(step.name, Effects.of(writes=(path,)), lambda state: state.file(made, name=draft.named(step.name)))
+        draft.change_files(step.name, path, lambda state: state.file(made, name=draft.named(step.name)))
     draft.config = config.with_working_dir(path)
 
 
@@ -32,16 +33,17 @@ def write_file(draft: Draft, step: WriteFile) -> None:
     """A file whose content is known."""
     folder = llb.mkdir(posixpath.dirname(step.path), 0o755, parents=True)
     file = llb.mkfile(step.path, step.content, 0o644)
-    draft.change(
-        step.name, Effects.of(writes=(step.path,)), lambda state: state.file(folder, file, name=draft.named(step.name))
-    )
+    draft.change_files(step.name, step.path, lambda state: state.file(folder, file, name=draft.named(step.name)))
 
 
 def copy_image(draft: Draft, step: CopyImage) -> Generator[Question, Any, None]:
     """A file of another image; a tool that the builder needs, for the machine that it will run on as well."""
     found = yield ResolveImage(step.image, draft.platform)
+    is_plain = draft.is_plain
     _copy(draft, found.state(draft.platform), step.path, step.destination, owner=None, contents=True, name=step.name)
-    if draft.host is not None and step.destination in TOOLS:
+    if step.destination in _TOOLS:
+        draft.is_plain = is_plain
+    if draft.host is not None and step.destination in _TOOLS:
         platform = draft.host.platform
         found = yield ResolveImage(step.image, platform, optional=True)
         if found is None:
@@ -66,8 +68,8 @@ def _copy(
 ) -> None:
     text = draft.expanded(name, expand, destination, draft.config.env)
     target = absolute(draft.config.working_dir, text)
-    effects = Effects.of(writes=(target,))
+    place = target
     if text in ("", ".") or text.endswith(("/", "/.")):
         target = target.rstrip("/") + "/"
     action = llb.copy(source, path, target, owner=owner, follow_symlinks=True, contents_only=contents, create_dest=True)
-    draft.change(name, effects, lambda state: state.file(action, name=draft.named(name)))
+    draft.change_files(name, place, lambda state: state.file(action, name=draft.named(name)))

@@ -11,12 +11,13 @@ question = lowering.send(answer)      # … until StopIteration, whose value is 
 ```
 
 What each step becomes follows the Dockerfile instruction that Flyte's own builder writes for it; protocol: buildkit
-`frontend/dockerfile/dockerfile2llb`. In which order, its effects say (`plan.effects`).
+`frontend/dockerfile/dockerfile2llb`. Which steps it sees, `lower.branches` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from buildkit_builder import llb
@@ -24,6 +25,7 @@ from buildkit_builder.lower import commands, files, packages, python
 from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.draft import Draft, Host
 from buildkit_builder.lower.questions import BuildLines, Environment, Lowered, Question, ResolveImage
+from buildkit_builder.lower.steering import check_of
 from buildkit_builder.lower.words import expand_value
 from buildkit_builder.plan import (
     Config,
@@ -45,7 +47,11 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def lower(
-    plan: Plan, platform: llb.Platform, environment: Environment, waiting: frozenset[int] = frozenset()
+    plan: Plan,
+    platform: llb.Platform,
+    environment: Environment,
+    waiting: frozenset[int] = frozenset(),
+    ordered: frozenset[int] = frozenset(),
 ) -> Generator[Question, Any, Lowered]:
     """Lowers a plan for one platform; see the module for how it is driven.
 
@@ -53,7 +59,8 @@ def lower(
         plan: The steps.
         platform: What to build for.
         environment: What surrounds the build.
-        waiting: The numbers of the steps that were tried ahead and have to wait.
+        waiting: The numbers of the steps that were tried ahead and need more than wheels.
+        ordered: The numbers of the steps that the steps before them would have steered.
 
     Raises:
         ImageError: A value of a step makes no sense (an unfinished quote, say); names the step.
@@ -73,10 +80,12 @@ def lower(
         branches=Branches(image.state, side_by_side=environment.side_by_side),
         host=host,
         waiting=waiting,
+        ordered=ordered,
     )
     for number, step in enumerate(plan.steps):
         yield from _step(draft, number, step)
-    return draft.image
+    checks = {number: check_of(draft, step) for number, step in draft.ahead.items()}
+    return replace(draft.image, checks={number: state for number, state in checks.items() if state is not None})
 
 
 def _complete(config: llb.ImageConfig) -> llb.ImageConfig:
@@ -98,7 +107,7 @@ def _step(draft: Draft, number: int, step: Step) -> Generator[Question, Any, Non
     if isinstance(step, Run):
         _run(draft, number, step)
     elif isinstance(step, InstallPackages):
-        packages.install(draft, step)
+        packages.install(draft, number, step)
     elif isinstance(step, CopyLocal):
         files.copy_local(draft, step)
     elif isinstance(step, CopyImage):
@@ -115,20 +124,20 @@ def _step(draft: Draft, number: int, step: Step) -> Generator[Question, Any, Non
 
 def _run(draft: Draft, number: int, step: Run) -> None:
     if step.scope == "environment":
-        python.make_environment(draft, step)
+        python.make_environment(draft, number, step)
     elif step.scope == "python":
         python.install(draft, number, step)
     else:
-        packages.add_lists(draft)
         commands.command(draft, step)
 
 
 def _lines(draft: Draft, step: DockerfileLines) -> Generator[Question, Any, None]:
     if any(line.lstrip().upper().startswith("RUN") for line in step.lines):
         draft.emulated(step.name)
-    packages.add_lists(draft)
     made = yield BuildLines(draft.image, step.lines, draft.named(step.name))
-    draft.branches.replace_all(step.name, made.state)
+    draft.change(step.name, lambda _: made.state)
+    draft.branches.begin_anew()
+    draft.is_plain = False
     draft.config = made.config
 
 

@@ -1,9 +1,10 @@
 """Steps that install into the Python environment.
 
-In the user's order such a step waits for everything before it, since something might have to be built. Most often
-nothing has to be: then only wheels are unpacked, and the step needs the environment and nothing else. So the step is
-tried ahead, in a branch of its own, where nothing may be built. If something has to be, the attempt fails, and the step
-waits: what has wheels is installed ahead all the same, and the step itself runs in the user's order.
+In the written order such a step sees everything before it. Most often it needs nothing of that but the environment:
+then only wheels are unpacked. So the step is tried ahead, in a branch of its own, where nothing may be built, and a
+check on the daemon tells whether the steps before it would have steered it (`plan.steering`). If something has to be
+built, what has wheels is installed ahead all the same, and the step itself runs in the written order. If it would have
+been steered, nothing of it is ahead.
 
 The same trick makes environments for a foreign platform without emulation: wheels are unpacked by the machine's own
 programs, into the image's environment.
@@ -15,14 +16,19 @@ import posixpath
 from collections.abc import Callable, Sequence
 
 from buildkit_builder import llb
+from buildkit_builder.llb.role import ORDINARY
+from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft
+from buildkit_builder.lower.steering import going_ahead, is_steered, unknown_places
 from buildkit_builder.plan import Run
-from buildkit_builder.plan.effects import BARRIER, EVERYTHING, INTERPRETER, UV_SETTINGS, Effects
+from buildkit_builder.plan.steering import AFTER, linked
 from buildkit_builder.plan.wheels import AHEAD, MACHINES, NO_BUILDS, WORK_FOLDER
 
-_UV = "/usr/bin/uv"
 _TEXT = "/dev/buildkit-builder-install"
+# What would be in the working directory, where that is not there.
+_HERE = f"{WORK_FOLDER}/here"
+_AHEAD = llb.Role(attempt=True, script=True)
 _LOCKS = ("/tmp/uv-*.lock",)
 # With what uv notes of interpreters, their files' times among it, where its cache is no mount.
 _NOTES = (*_LOCKS, "${HOME:-/root}/.cache/uv/interpreter-v*")
@@ -37,39 +43,33 @@ def install(draft: Draft, number: int, step: Run) -> None:
         step: The installation.
     """
     home = environment_folder(draft.config)
-    if home is None:
-        # Into the system's own Python: that is anywhere.
-        _in_order(draft, step, BARRIER, _LOCKS)
-        return
-    ordered = Effects.of(reads=(EVERYTHING,), writes=(home,))
-    if _can_be_ahead(draft):
-        ahead = Effects.of(reads=(_UV, *_configuration(draft)), writes=(home,))
+    if home is not None and number not in draft.ordered and _can_be_ahead(draft):
         if step.dependencies is not None:
-            _install_ahead(draft, step.dependencies, home, ahead, all_of_it=False)
-        if step.wheels is not None:
-            is_attempt = number not in draft.waiting
-            _install_ahead(draft, step, home, ahead, all_of_it=is_attempt)
-            if is_attempt:
-                draft.attempts[number] = len(draft.branches.changes) - 1
-                return
-    _in_order(draft, step, ordered, _LOCKS)
+            _install_ahead(draft, number, step.dependencies, home, all_of_it=False)
+        is_attempt = number not in draft.waiting
+        if _install_ahead(draft, number, step, home, all_of_it=is_attempt) and is_attempt:
+            return
+    in_order(draft, step, _LOCKS)
 
 
-def make_environment(draft: Draft, step: Run) -> None:
+def make_environment(draft: Draft, number: int, step: Run) -> None:
     """Makes the environment; for a foreign platform by the machine's own programs, since it is links and text."""
     home = environment_folder(draft.config)
-    if home is None or draft.host is None:
-        effects = BARRIER if home is None else Effects.of(reads=(EVERYTHING,), writes=(home,))
-        _in_order(draft, step, effects, _NOTES)
+    if home is None or draft.host is None or number in draft.ordered | draft.waiting:
+        in_order(draft, step, _NOTES)
         return
     folder = llb.mkdir(home, 0o755, parents=True)
+    draft.ahead[number] = going_ahead(draft, step, "")
 
     def make(state: llb.State) -> llb.State:
+        into = state.file(folder, name=draft.named(step.name))
         return _by_host(
-            draft, step, state.file(folder, name=draft.named(step.name)), step.command, home, name=step.name
-        )
+            draft, step, into, linked(step.command), home, name=step.name, role=_AHEAD,
+            mounts=(llb.Bind(AFTER, state),),
+        )  # fmt: skip
 
-    draft.change(step.name, Effects.of(reads=(_UV,), writes=(home,)), make)
+    draft.attempts[number] = draft.branches.add(step.name, draft.branches.trunk, make)
+    draft.branches.begin_anew()
 
 
 def environment_folder(config: llb.ImageConfig) -> str | None:
@@ -80,13 +80,12 @@ def environment_folder(config: llb.ImageConfig) -> str | None:
     return folder if python.startswith(f"{folder}/") else None
 
 
-def _in_order(draft: Draft, step: Run, effects: Effects, traces: Sequence[str]) -> None:
+def in_order(draft: Draft, step: Run, traces: Sequence[str]) -> None:
+    """Runs a step after all that is before it; all after it see it."""
     name = draft.emulated(step.name)
-
-    def make(state: llb.State) -> llb.State:
-        return run(draft, step, state, step.command, name=name, traces=traces).root
-
-    draft.change(step.name, effects, make)
+    draft.change(step.name, lambda state: run(draft, step, state, step.command, name=name, traces=traces).root)
+    draft.branches.begin_anew()
+    draft.is_plain = False
 
 
 def _can_be_ahead(draft: Draft) -> bool:
@@ -96,24 +95,43 @@ def _can_be_ahead(draft: Draft) -> bool:
     return draft.branches.side_by_side
 
 
-def _install_ahead(draft: Draft, step: Run, home: str, effects: Effects, *, all_of_it: bool) -> None:
-    wheels = step.wheels
-    if wheels is None:
-        return
-    name = step.name + AHEAD
+def _install_ahead(draft: Draft, number: int, step: Run, home: str, *, all_of_it: bool) -> bool:
+    """Adds an installation to the branch.
 
+    Where it does not see all that is before it, it does not work in the image's working directory, which a container's
+    start would make anew, as root's: what it is given with relative paths is in a directory that no image has.
+
+    Returns:
+        Whether it could be.
+    """
+    wheels = step.wheels
+    if wheels is None or is_steered(draft, step, wheels, home):
+        return False
+    name = step.name + AHEAD
+    draft.ahead[number] = ahead = going_ahead(draft, step, home)
     architecture = draft.platform.architecture if draft.host is not None else ""
-    mounts = _ahead(wheels.command(all_of_it=all_of_it, architecture=architecture))
+    unknown = unknown_places(draft, step, wheels)
+    mounts = _ahead(wheels.command(all_of_it=all_of_it, architecture=architecture, unknown=unknown))
+
+    here = None if ahead.before is None and draft.cwd != "/" else _HERE
+    text = f". {_TEXT}" if here is None else f"mkdir -p {here} && cd {here} && . {_TEXT}"
 
     def make(state: llb.State) -> llb.State:
         if draft.host is not None:
-            return _by_host(draft, step, state, f". {_TEXT}", home, name=name, readable=wheels.reads, mounts=mounts)
+            return _by_host(
+                draft, step, state, text, home, name=name, role=_AHEAD, readable=wheels.reads, mounts=mounts, at=here
+            )
         return run(
-            draft, step, state, f". {_TEXT}", name=draft.named(name), readable=wheels.reads, mounts=mounts,
-            traces=_LOCKS,
+            draft, step, state, text, name=draft.named(name), role=_AHEAD, readable=wheels.reads,
+            cwd=None if here is None else "/", at=here, mounts=mounts, traces=_LOCKS,
         ).root  # fmt: skip
 
-    draft.change(name, effects, make)
+    change = draft.branches.add(name, draft.branches.branch, make, ahead=True)
+    if all_of_it:
+        draft.attempts[number] = change
+    else:
+        draft.parts[number] = change
+    return True
 
 
 def _ahead(text: str) -> tuple[llb.Mount, ...]:
@@ -122,7 +140,10 @@ def _ahead(text: str) -> tuple[llb.Mount, ...]:
     As a file, so that the command in progress and in errors is one that people can read.
     """
     files = llb.scratch().file(
-        llb.mkdir("/nothing"), llb.mkfile("/text", text.encode()), name=f"{llb.QUIET}how to install from wheels"
+        llb.mkdir("/nothing"),
+        llb.mkfile("/text", text.encode()),
+        name="how to install from wheels",
+        role=SERVES,
     )
     return (
         llb.Tmpfs(WORK_FOLDER),
@@ -139,24 +160,14 @@ def _by_host(
     home: str,
     *,
     name: str,
+    role: llb.Role = ORDINARY,
     readable: Callable[[str], bool] = lambda _: True,
     mounts: Sequence[llb.Mount] = (),
+    at: str | None = None,
 ) -> llb.State:
     """Runs a command on the machine's own platform, with the image's environment where the image has it."""
     assert draft.host is not None
     return run(
-        draft, step, draft.host.root, text, name=draft.named(name), platform=draft.host.platform, readable=readable,
-        mounts=(llb.Bind(home, state, selector=home), *mounts),
+        draft, step, draft.host.root, text, name=draft.named(name), role=role, platform=draft.host.platform, cwd="/",
+        at=at, readable=readable, mounts=(llb.Bind(home, state, selector=home), *mounts),
     ).output(home)  # fmt: skip
-
-
-def _configuration(draft: Draft) -> list[str]:
-    """Where `uv` looks for settings of its own."""
-    env = draft.config.env
-    home = env.get("HOME") or "/root"
-    settings = env.get("XDG_CONFIG_HOME") or f"{home}/.config"
-    folders = [draft.cwd]
-    while folders[-1] != "/":
-        folders.append(posixpath.dirname(folders[-1]))
-    files = [posixpath.join(folder, name) for folder in folders for name in ("uv.toml", "pyproject.toml")]
-    return [*files, f"{settings}/uv", f"{home}/.local/share/uv", f"{home}/.netrc", *UV_SETTINGS, INTERPRETER]

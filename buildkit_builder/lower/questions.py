@@ -119,6 +119,9 @@ class Lowered:
     Attributes:
         attempts: By the number of a step, the tree after an installation that is tried ahead and may turn out to need
             what it was not given. Then the step has to wait: lower again, and say so.
+        parts: The same of steps of which a part is done ahead. If that fails, nothing of the step is to be ahead.
+        checks: By the number of a step that is ahead, what fails if the steps before it would have steered it. Then it
+            is to be in order: lower again, and say so.
         apart: All that rests on no attempt; wanted however those end.
         outline: The steps, in the user's order.
     """
@@ -126,5 +129,7 @@ class Lowered:
     state: llb.State
     config: llb.ImageConfig
     attempts: Mapping[int, llb.State] = field(default_factory=lambda: MappingProxyType({}))
+    parts: Mapping[int, llb.State] = field(default_factory=lambda: MappingProxyType({}))
+    checks: Mapping[int, llb.State] = field(default_factory=lambda: MappingProxyType({}))
     apart: llb.State = field(default_factory=llb.scratch)
     outline: tuple[Placed, ...] = ()

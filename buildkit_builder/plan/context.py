@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 
 from buildkit_builder.plan.steps import CacheMount, LocalSource, SourceMount
@@ -23,7 +24,9 @@ class Context:
         """
         if files not in self.sources:
             digest = hashlib.sha256(repr(files).encode()).hexdigest()
-            self.sources[files] = LocalSource(name=f"{files.root.name or 'root'}-{digest[:12]}", files=files)
+            # Daemons ask for it in a header, which holds printable ASCII.
+            name = re.sub(r"[^!-~]", "_", files.root.name) or "root"
+            self.sources[files] = LocalSource(name=f"{name}-{digest[:12]}", files=files)
         return self.sources[files].name
 
     def mount(self, files: LocalFiles, target: str, *, writable: bool = False) -> SourceMount:
@@ -46,5 +49,5 @@ def uv_caches(uv_image: str) -> tuple[CacheMount, CacheMount]:
 
 def step_name(layer: str, what: str) -> str:
     """A step's name in the user's words, on one line."""
-    text = " ".join([layer, *what.split()])
+    text = " ".join([layer, *what.encode(errors="backslashreplace").decode().split()])
     return text if len(text) <= 120 else text[:119] + "…"

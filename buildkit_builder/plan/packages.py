@@ -7,10 +7,12 @@ nothing half-done to others. A lock is held only while links are made.
 
 For a foreign platform the step runs in the image's own tree, so that dpkg and the packages' scripts are the image's and
 emulated; but what they and apt run most of the time (apt itself, unpacking, the small tools of scripts) are the
-machine's own programs, lent to the tree while the step runs.
+machine's own programs, lent to the tree while the step runs. A program is lent only where the image would have used
+the distribution's own, and not one that something has put before it.
 
 The lists are no part of the image: they are large, and out of date when it runs. Where a command of the user's follows
-that might read them, `lists` puts them where it would find them.
+that might read them, `lists` puts them where it would find them, right after the packages: so they are those of the
+sources that apt had then.
 """
 
 from __future__ import annotations
@@ -38,9 +40,12 @@ _LENT = """\
 expr find flock gpgv grep gzip head id install ln ls md5sum mkdir mktemp mv readlink rm rmdir sed seq sh sha256sum \
 sort stat tail tar tee test touch tr true uniq wc xargs xz"""
 
+# This text's own tools are the distribution's; the user's PATH is for what the user has asked for.
 # A program finds its loader by an absolute path, and the loader its libraries: both are put there, and taken away. As
 # few programs as can be are run before there are those of the machine.
 _LEND = f"""\
+user_path=$PATH
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 lent=
 lend() {{
   for loader in {NATIVE}/usr/lib/*-linux-gnu/ld-linux-*.so.*; do [ -e "$loader" ] || return 0; done
@@ -55,12 +60,15 @@ lend() {{
   lent="$place/${{loader##*/}} $libraries $lent"
   set --
   for program in {_LENT}; do
+    rest=$user_path:
+    while [ -n "$rest" ] && [ ! -e "${{rest%%:*}}/$program" ]; do rest=${{rest#*:}}; done
+    case ${{rest%%:*}} in /bin | /usr/bin) ;; *) continue ;; esac
     for file in "{NATIVE}/bin/$program" "{NATIVE}/usr/bin/$program"; do
       if [ -e "$file" ]; then set -- "$@" "$file"; break; fi
     done
   done
   {NATIVE}/usr/bin/ln -s "$@" /dev/native-bin/
-  PATH="/dev/native-bin:$PATH"
+  PATH="/dev/native-bin:$PATH" user_path="/dev/native-bin:$user_path"
   export PATH APT_CONFIG=/dev/native-bin/apt.conf
   echo "#!{NATIVE}/usr/bin/dash
 exec {NATIVE}/usr/bin/dash {NATIVE}/usr/bin/apt-key \"\\$@\"" >/dev/native-bin/apt-key
@@ -93,7 +101,8 @@ done'
 rm -f "$run/lists/lock" "$run/archives/lock"
 mkdir -p "$run/lists/partial" "$run/archives/partial"
 apt() {
-  apt-get -o Dir::State::lists=/dev/apt-run/lists -o Dir::Cache=/dev/apt-run -o Dir::Cache::archives=archives \\
+  PATH=$user_path apt-get -o Dir::State::lists=/dev/apt-run/lists \\
+    -o Dir::Cache=/dev/apt-run -o Dir::Cache::archives=archives \\
     -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache=srcpkgcache.bin \\
     -o APT::Keep-Downloaded-Packages=true -o Acquire::Retries=3 -o Dpkg::Options::=--force-unsafe-io "$@"
 }"""
@@ -131,7 +140,8 @@ FUNCTIONS = "\n".join(
         "locked 'rm -rf /var/lib/apt/lists && cp -a \"$1/lists\" /var/lib/apt/lists'",
         "mkdir -p /var/lib/apt/lists/partial",
         "else",
-        "apt-get update",
+        # Whoever needs them will say what is wrong.
+        "PATH=$user_path apt-get update || :",
         "fi",
         "}\n",
     ]

@@ -34,13 +34,12 @@ _POETRY_CACHE = CacheMount(target="/tmp/poetry_cache", id="poetry")
 _PIXI_CACHE = CacheMount(target="/root/.cache/rattler", id="pixi")
 
 
-def uv_project(layer: UvProjectLayer, context: Context, *, is_part: bool = False) -> Run:
+def uv_project(layer: UvProjectLayer, context: Context) -> Run:
     """A project's dependencies, or the project with them, put into the active environment by `uv sync`.
 
     Args:
         layer: The layer.
         context: What the steps share.
-        is_part: Whether the project itself follows.
     """
     words = [_VENV, "uv sync --active --inexact"]
     arguments = layer.options.arguments()
@@ -68,8 +67,8 @@ def uv_project(layer: UvProjectLayer, context: Context, *, is_part: bool = False
         mounts=tuple(mounts),
         secrets=layer.secrets,
         scope="python",
-        wheels=wheels(layer, command, is_part=is_part),
-        dependencies=uv_project(needed, context, is_part=True) if needed is not None else None,
+        wheels=wheels(layer, command),
+        dependencies=uv_project(needed, context) if needed is not None else None,
     )
 
 

@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from buildkit_builder.plan.variables import is_remote
+
 # They decide which distributions are taken; `uv pip compile` knows them too.
 _CHOOSING = frozenset(["--no-index", "--no-sources", "--pre", "--refresh", "--system-certs", "--upgrade", "-U"])
 _CHOOSING_VALUED = frozenset(
@@ -59,10 +61,12 @@ class Arguments:
 
     Attributes:
         choosing: Whether there is nothing but options that decide which distributions are taken.
+        places: Variables that stand for a whole place; they may lead into the image.
         objection: Why it cannot be told what the arguments depend on, or `None`.
     """
 
     choosing: bool = True
+    places: tuple[str, ...] = ()
     objection: str | None = None
 
 
@@ -77,13 +81,15 @@ def read_arguments(text: str, *, syncs: bool = False) -> Arguments:
         return Arguments(objection=f"`{text}` is more to a shell than words")
     plain = _CHOOSING | _INSTALLING | (_SYNCING if syncs else frozenset())
     valued = _CHOOSING_VALUED | _INSTALLING_VALUED | (_SYNCING_VALUED if syncs else frozenset())
-    choosing = True
+    choosing, places = True, []
     for option, value in _options(shlex.split(text), valued):
         if option in plain and value is None:
             choosing = choosing and option in _CHOOSING
         elif option in valued and value is not None:
             choosing = choosing and option in _CHOOSING_VALUED
-            if option in _PLACES and not _is_remote(value):
+            if option in _PLACES and (variable := _variable(value)):
+                places.append(variable)
+            elif option in _PLACES and not is_remote(value):
                 return Arguments(objection=f"`{option} {value}` may be a place in the image")
         elif option or syncs:
             return Arguments(objection=f"the option `{option or value}` is not known")
@@ -91,7 +97,7 @@ def read_arguments(text: str, *, syncs: bool = False) -> Arguments:
             choosing = False
             if found := objection_to(value or ""):
                 return Arguments(objection=found)
-    return Arguments(choosing=choosing)
+    return Arguments(choosing=choosing, places=tuple(places))
 
 
 def objection_to(requirement: str) -> str | None:
@@ -111,11 +117,13 @@ class RequirementsFile:
     Attributes:
         options: The lines of options, which hold for all of it.
         hashes: Whether it names hashes.
+        places: Variables that stand for a whole place; they may lead into the image.
         objection: Why it cannot be told what it depends on, or `None`.
     """
 
     options: tuple[str, ...] = ()
     hashes: bool = False
+    places: tuple[str, ...] = ()
     objection: str | None = None
 
 
@@ -126,6 +134,7 @@ def read_requirements(content: bytes) -> RequirementsFile:
     except UnicodeDecodeError:
         return RequirementsFile(objection="the requirements file is not in UTF-8")
     options: list[str] = []
+    places: list[str] = []
     hashes = False
     for line in _logical_lines(text):
         requirement, *rest = re.split(r"\s+(?=--)", line)
@@ -133,6 +142,7 @@ def read_requirements(content: bytes) -> RequirementsFile:
             if found := _objection_to_line(line):
                 return RequirementsFile(objection=found)
             options.append(line)
+            places += _variables(line)
             hashes = hashes or "--require-hashes" in line
             continue
         if any(not word.startswith("--hash") for word in rest):
@@ -140,7 +150,7 @@ def read_requirements(content: bytes) -> RequirementsFile:
         if found := objection_to(requirement):
             return RequirementsFile(objection=found)
         hashes = hashes or bool(rest)
-    return RequirementsFile(options=tuple(options), hashes=hashes)
+    return RequirementsFile(options=tuple(options), hashes=hashes, places=tuple(places))
 
 
 def _logical_lines(text: str) -> Iterator[str]:
@@ -151,11 +161,16 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 def _objection_to_line(line: str) -> str | None:
     for option, value in _options(line.split(), _LINES_VALUED):
-        if option in _PLACES and value is not None and not _is_remote(value):
+        if option in _PLACES and value is not None and not (_variable(value) or is_remote(value)):
             return f"`{line}` may be a place in the image"
         if not option or option not in (_LINES if value is None else _LINES_VALUED):
             return f"the option `{line}` of the requirements file is not known"
     return None
+
+
+def _variables(line: str) -> list[str]:
+    values = [value for option, value in _options(line.split(), _LINES_VALUED) if option in _PLACES]
+    return [variable for variable in map(_variable, filter(None, values)) if variable]
 
 
 def _options(words: Iterable[str], valued: frozenset[str]) -> Iterator[tuple[str, str | None]]:
@@ -171,7 +186,7 @@ def _options(words: Iterable[str], valued: frozenset[str]) -> Iterator[tuple[str
             yield word, next(rest, None) if word in valued else None
 
 
-def _is_remote(place: str) -> bool:
-    """Whether a place is not in the image; one that a variable names is believed to be none."""
-    _, _, url = place.rpartition("=") if re.match(r"[\w-]+=", place) else ("", "", place)
-    return url.startswith(("https://", "http://", "$"))
+def _variable(place: str) -> str | None:
+    """The variable that a place begins with, after the name of an index."""
+    found = re.match(r"(?:[\w-]+=)?\$\{?([A-Za-z_]\w*)", place, re.ASCII)
+    return found[1] if found else None

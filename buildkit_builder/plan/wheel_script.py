@@ -6,6 +6,9 @@ Every piece is for a POSIX shell. Before them stand the function `install`, whic
 
 from __future__ import annotations
 
+# This text's own tools are the distribution's; the user's PATH is for `uv`.
+PATHS = "user_path=$PATH PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+
 # Ends the script where nothing is done ahead: as a failure, or as a verdict.
 WAITS_AND_FAILS = """\
 waits() { echo "waits for the steps before it: $1"; exit %d; }"""
@@ -26,9 +29,9 @@ CHECKS = """\
 tmp=$work/tmp platform=
 mkdir -p "$tmp"
 grep -q " $builds [^ ]* ro[, ]" /proc/self/mounts || waits "nothing keeps uv from building"
-[ "$(uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
+[ "$(PATH=$user_path uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
 # Of a `uv` that was here before, the cache tells: a look through all of it takes as long as a small installation.
-uv=$(command -v uv)
+uv=$(PATH=$user_path; command -v uv)
 which=$(stat -Lc %%s-%%Y "$uv" 2>/dev/null)
 if [ -z "$which" ] || ! [ -e "$cache/${builds##*/}-of-$which" ]; then
   LC_ALL=C grep -qF "${builds##*/}" "$uv" || waits "this version of uv builds elsewhere"
@@ -45,6 +48,17 @@ while :; do
 done
 ! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || %s"""
+
+# Secrets that name an index have values which nobody but `uv` is to see.
+UNKNOWN = """\
+for name in %s; do
+  eval "value=\\${$name-}"
+  case $value in
+  *[[:space:]]*) waits "$name may be a place in the image" ;;
+  "" | http://* | https://*) ;;
+  *) waits "$name may be a place in the image" ;;
+  esac
+done"""
 
 SYSTEM_PYTHON = """\
 "$into/bin/python" -Bc 'import sys; sys.exit("dist-packages" in "".join(sys.path))' 2>/dev/null ||

@@ -21,17 +21,19 @@ from typing import Literal
 
 from buildkit_builder.plan import wheel_script as script
 from buildkit_builder.plan.requirements import objection_to, read_arguments, read_requirements
-from buildkit_builder.plan.uv_variables import can_read, named_in
+from buildkit_builder.plan.steering import FOLLOWS
+from buildkit_builder.plan.variables import can_read, named_in
 from buildkit_builder.spec import PipLayer, PipOptions, RequirementsLayer, UvProjectLayer, WheelLayer
 
 WORK_FOLDER = "/dev/buildkit-builder"
 UV_CACHE = "/root/.cache/uv"
 NO_BUILDS = f"{UV_CACHE}/builds-v0"
-NOT_ALL = 75
-# Ends the name of a step that is tried ahead: if it fails, the installation waits, and nothing is wrong.
+# Ends the name of a step that is tried ahead, for people; its role says so to programs.
 AHEAD = " (wheels)"
 # By the architecture of a platform, the machine as `uv` names it. For others it knows no platforms.
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+_LOCKED = frozenset(["--frozen", "--locked"])
 
 PythonLayer = PipLayer | RequirementsLayer | UvProjectLayer | WheelLayer
 
@@ -49,6 +51,7 @@ class Wheels:
             out (`lock`), or not at all.
         options: Of the installation, where there are `pins`: what decides which distributions are taken.
         lines: The same, of its requirements file.
+        places: Variables that stand for a whole place, as that of an index.
         text: All besides the installation that `uv` may put variables into; `None` where that is not known.
     """
 
@@ -56,23 +59,28 @@ class Wheels:
     parts: Literal["pins", "lock", "none"] = "none"
     options: str = ""
     lines: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     text: str | None = ""
 
-    def command(self, *, all_of_it: bool, architecture: str = "") -> str:
+    def command(self, *, all_of_it: bool, architecture: str = "", unknown: tuple[str, ...] = ()) -> str:
         """Text for a POSIX shell that installs what needs nothing but wheels.
 
         Args:
-            all_of_it: Fail with `NOT_ALL`, and nothing installed, if that is not all. Otherwise the text always
+            all_of_it: Fail with `FOLLOWS`, and nothing installed, if that is not all. Otherwise the text always
                 succeeds, and says in the file `verdict` in `WORK_FOLDER` what it did, for whoever looks into it.
             architecture: Of the platform, where it is not the container's; one of `MACHINES`.
+            unknown: Variables that have to name web addresses, and whose values are secret.
         """
         into = "${VIRTUAL_ENV-/opt/venv}" if self.parts == "lock" else "${UV_PYTHON%/bin/*}"
         pieces = [
-            f'install() {{ {self.install} "$@"; }}',
+            script.PATHS,
+            f'install() {{ PATH=$user_path {self.install} "$@"; }}',
             f"into={into} work={WORK_FOLDER} cache={UV_CACHE} builds={NO_BUILDS}",
-            script.WAITS_AND_FAILS % NOT_ALL if all_of_it else f"{script.TOLD}\n{script.WAITS}",
+            script.WAITS_AND_FAILS % FOLLOWS if all_of_it else f"{script.TOLD}\n{script.WAITS}",
             script.CHECKS % (script.NO_ENVIRONMENT if architecture else script.SYSTEM_PYTHON),
         ]
+        if unknown:
+            pieces.append(script.UNKNOWN % " ".join(unknown))
         if architecture:
             pieces.append(script.PLATFORM % {"machine": MACHINES[architecture]})
         pieces.append(script.ATTEMPT)
@@ -94,9 +102,9 @@ class Wheels:
         options = f" {self.options}" if self.options else ""
         lines = " ".join(["printf '%s\\n'", *map(shlex.quote, self.lines)]) if self.lines else ":"
         return (
-            f"choose() {{ uv pip compile --python $UV_PYTHON{options} --no-deps --no-header --quiet "
+            f"choose() {{ PATH=$user_path uv pip compile --python $UV_PYTHON{options} --no-deps --no-header --quiet "
             '--format pylock.toml "$@"; }\n'
-            f'unpack() {{ uv pip install --python $UV_PYTHON{options} --no-deps --no-build "$@"; }}\n'
+            f'unpack() {{ PATH=$user_path uv pip install --python $UV_PYTHON{options} --no-deps --no-build "$@"; }}\n'
             f"options() {{ {lines}; }}"
         )
 
@@ -121,35 +129,41 @@ def objection(layer: PythonLayer) -> str | None:
     return "there is no lock" if layer.lock is None else None
 
 
-def wheels(layer: PythonLayer, install: str, *, is_part: bool = False) -> Wheels | None:
+def wheels(layer: PythonLayer, install: str) -> Wheels | None:
     """How the installation of a layer can be done ahead, or `None`; see `objection`.
 
     Args:
         layer: The layer.
         install: The installation, or one of several that the layer consists of, as shell text.
-        is_part: Whether another installation follows in any case, and makes the files that `uv` leaves in `/tmp`.
     """
     if objection(layer) is not None:
         return None
-    if is_part:
-        install = f"TMPDIR=$tmp {install}"
     if isinstance(layer, UvProjectLayer):
-        # Its file may name variables, and is not known here.
-        return Wheels(install=install, parts="lock", text=None)
+        # The lock that it leaves in `/tmp` is named by the project's place, which is another one here.
+        install = f"TMPDIR=$tmp {install}"
+    places = read_arguments(" ".join(layer.options.arguments()), syncs=isinstance(layer, UvProjectLayer)).places
+    if isinstance(layer, UvProjectLayer):
+        # With a lock that is not up to date, `uv` would ask the indexes that the project's file names, and that may be
+        # places in the image. That file may name variables too, and is not known here.
+        if not _LOCKED & set((layer.options.extra_args or "").split()):
+            install = f"{install} --locked"
+        return Wheels(install=install, parts="lock", places=places, text=None)
     if isinstance(layer, WheelLayer):
-        return Wheels(install=install)
+        return Wheels(install=install, places=places)
     options = " ".join(layer.options.arguments())
-    choosing = read_arguments(options).choosing
+    arguments = read_arguments(options)
     if isinstance(layer, PipLayer):
-        return Wheels(install=install, parts="pins" if choosing else "none", options=options)
+        parts: Literal["pins", "none"] = "pins" if arguments.choosing else "none"
+        return Wheels(install=install, parts=parts, options=options, places=arguments.places)
     file = read_requirements(layer.content)
     # Hashes are checked when something is installed, and not of what is there.
-    has_pins = choosing and not file.hashes
+    has_pins = arguments.choosing and not file.hashes
     return Wheels(
         install=install,
         parts="pins" if has_pins else "none",
         options=options,
         lines=file.options,
+        places=(*arguments.places, *file.places),
         text=layer.content.decode(),
     )
 
@@ -163,7 +177,7 @@ def dependencies(layer: UvProjectLayer) -> UvProjectLayer | None:
     if layer.project is None or layer.lock is None:
         return None
     words = [layer.options.extra_args or ""]
-    if not {"--frozen", "--locked"} & set(words[0].split()):
+    if not _LOCKED & set(words[0].split()):
         words.append("--locked")
     options: PipOptions = replace(layer.options, extra_args=" ".join(filter(None, words)))
     return replace(layer, project=None, options=options)

@@ -122,7 +122,7 @@ class PlainDisplay:
         if vertex.key in self._numbers:
             return []
         number = self._numbers[vertex.key] = len(self._numbers) + 1
-        return [f"#{number} {plain_name(vertex.name)}"]
+        return [f"#{number} {vertex.title}"]
 
     def _outcome(self, vertex: Vertex, now: float) -> list[str]:
         """How a step ended; again only if it ran again and that changed something."""
@@ -136,7 +136,7 @@ class PlainDisplay:
             case "postponed":
                 text = "POSTPONED"
             case "error":
-                text = f"ERROR: {vertex.error}"
+                text = f"ERROR: {vertex.said}"
             case _:
                 text = f"DONE {human_seconds(vertex.seconds(self._trace.daemon_time(now)))}"
         if self._outcomes.get(vertex.key) == text:

@@ -8,7 +8,6 @@ from buildkit_builder.client.events import StatusUpdate
 from buildkit_builder.progress.display import Clock
 from buildkit_builder.progress.output import Output, Redact, cleaned, unchanged
 from buildkit_builder.progress.trace import Trace
-from buildkit_builder.progress.words import plain_name
 
 _TAIL = 20
 
@@ -62,6 +61,6 @@ class QuietDisplay:
             return
         failed = failures[0]
         title = f"[{self._title}] " if self._title else ""
-        lines = [f"{title}{plain_name(failed.name)} failed: {failed.error}"]
+        lines = [f"{title}{failed.title} failed: {failed.said}"]
         lines += [f"    {line}" for line in self._trace.log_tail(failed.key, _TAIL)]
         self._output.write("".join(f"{cleaned(line, self._redact)}\n" for line in lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict
 from typing import Any, TextIO
 
 from buildkit_builder.client.events import StatusEvent, StatusUpdate, VertexEvent, WarningEvent
@@ -38,7 +39,8 @@ class RawJsonDisplay:
     Each has the keys `build` and `event`. `event` is `status` (with `vertexes`, `statuses`, `logs` and `warnings`,
     all always there), `message` (with `text`), or `done` (with `error`, a text or null). Times are seconds since the
     epoch by the daemon's clock, or null. Logs are whole lines: as `text`, or as `data` in base64 where they are not
-    UTF-8; the other of the two is null.
+    UTF-8; the other of the two is null. A vertex that the build itself named has a `role`: whether it is `quiet`, an
+    `attempt`, or runs a `script` of ours.
     """
 
     def __init__(self, output: Output, clock: Clock, title: str, redact: Redact) -> None:
@@ -101,6 +103,7 @@ class RawJsonDisplay:
             "started": event.started,
             "completed": event.completed,
             "error": self._redact(event.error),
+            "role": asdict(event.role) if event.role else None,
             "group": {"id": group.id, "name": self._redact(group.name), "weak": group.weak} if group else None,
         }
 

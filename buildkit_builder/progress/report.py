@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from buildkit_builder.progress.trace import Trace
 from buildkit_builder.progress.vertex import Vertex
-from buildkit_builder.progress.words import human_bytes, is_internal
+from buildkit_builder.progress.words import human_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ def summarize(trace: Trace, *, ref: str, seconds: float, bytes_pushed: int | Non
         bytes_pushed: Bytes pushed, if the caller knows; the daemon's progress does not tell them.
     """
     cached = _cached(trace.vertices)
-    steps = [vertex for vertex in trace.vertices if not is_internal(vertex.name)]
+    steps = [vertex for vertex in trace.vertices if not vertex.is_internal]
     sent = [
         status.current
         for vertex in trace.vertices

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from buildkit_builder.client.events import LogEvent, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
-from buildkit_builder.llb import QUIET
 from buildkit_builder.progress import limits
 from buildkit_builder.progress.loglines import LineAssembler, LogLine
-from buildkit_builder.progress.vertex import CANCELLED_ERROR, OPTIONAL, Vertex, VertexRecord, group_snapshot
+from buildkit_builder.progress.vertex import CANCELLED_ERROR, Vertex, VertexRecord, group_snapshot
 
 TAIL_LINES = 200
 
@@ -69,8 +68,8 @@ class Trace:
     def apply(self, update: StatusUpdate, now: float) -> Changes:
         """Take in one update.
 
-        Statuses, logs and warnings of vertices that were never announced are dropped, and so are look-ups that are
-        marked `OPTIONAL` and vertices that are marked `QUIET`.
+        Statuses, logs and warnings of vertices that were never announced are dropped, and so are vertices whose role is
+        a quiet one, as long as nothing is wrong with them.
 
         Args:
             update: What the daemon said.
@@ -82,7 +81,7 @@ class Trace:
         self._measure_skew(update, now)
         touched: dict[str, None] = {}
         for event in update.vertexes:
-            if not event.name.startswith((OPTIONAL, QUIET)):
+            if not _is_unseen(event):
                 touched.update(dict.fromkeys(self._take_vertex(event)))
         statuses = tuple(self._take_statuses(update.statuses))
         touched.update(dict.fromkeys(key for key, _ in statuses))
@@ -249,6 +248,12 @@ class Trace:
             yield line
         while self._tail_bytes > limits.TAIL_BYTES and len(self._tails) > 1:
             self._tail_bytes -= sum(len(line.data) for line in self._tails.pop(next(iter(self._tails))))
+
+
+def _is_unseen(event: VertexEvent) -> bool:
+    role = event.role
+    failed = event.error and not event.error.rstrip().endswith(CANCELLED_ERROR)
+    return role is not None and role.quiet and (role.attempt or not failed)
 
 
 def _with_start(event: VertexEvent) -> VertexEvent:

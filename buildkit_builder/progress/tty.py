@@ -216,7 +216,7 @@ class TtyDisplay:
     def _block(self, vertex: Vertex, at: float) -> Block:
         word, style = _STATES[vertex.state]
         right = f"{_bytes_of(vertex):>10}  {word:<8} {human_seconds(vertex.seconds(at)):>7}"
-        head = Line(left=f" => {self._cleaned(plain_name(vertex.name))}", right=right.lstrip(), style=style)
+        head = Line(left=f" => {self._cleaned(vertex.title)}", right=right.lstrip(), style=style)
         running, failed = vertex.state == "running", vertex.state == "error"
         logs = self._trace.log_tail(vertex.key, LIVE_LOG_LINES if not self._done else FAILED_LOG_LINES)
         return Block(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from buildkit_builder.client.events import StatusEvent, VertexEvent
-from buildkit_builder.plan.wheels import AHEAD
+from buildkit_builder.llb.role import Role
 from buildkit_builder.progress.limits import RUNS
+from buildkit_builder.progress.words import is_internal, plain_name
+from buildkit_builder.terminal import printable
 
 State = Literal["waiting", "running", "done", "cached", "error", "cancelled", "postponed"]
 CANCELLED_ERROR = "context canceled"
-# Begins the name of a look-up that may well find nothing; nobody is shown one.
-OPTIONAL = "[optional] "
+# How daemons wrap the failure of a command in its own text.
+_PROCESS = re.compile(r'process ".*" did not complete', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class Vertex:
 
     Attributes:
         key: The vertex's digest, or the group's id.
-        name: As the daemon sent it.
+        name: As the build calls it that is followed, or else the daemon.
         state: `waiting` until it first starts; `cancelled` when it was stopped because of something else;
             `postponed` when it was tried ahead of what it turned out to need.
         error: What went wrong, for the states `error`, `cancelled` and `postponed`.
@@ -39,6 +42,7 @@ class Vertex:
         digests: Digests of the vertices it stands for.
         inputs: Digests of the vertices it needs.
         is_group: It stands for a progress group.
+        role: What the build knows of it; `None` for one that is the daemon's, or a frontend's.
     """
 
     key: str
@@ -50,6 +54,25 @@ class Vertex:
     digests: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     is_group: bool = False
+    role: Role | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called in front of the user: a name that the build gave it is left as it is."""
+        name = plain_name(self.name) if self.role is None else self.name
+        return name if printable(name).strip() else f"step {self.key.removeprefix('sha256:')[:12]}"
+
+    @property
+    def is_internal(self) -> bool:
+        """It is the daemon's own work and no step of the image."""
+        return self.role is None and is_internal(self.name)
+
+    @property
+    def said(self) -> str:
+        """What went wrong, without a command that nobody but this package wrote."""
+        if self.role is not None and self.role.script:
+            return _PROCESS.sub("its command did not complete", self.error)
+        return self.error
 
     @property
     def finished(self) -> bool:
@@ -114,6 +137,7 @@ class VertexRecord:
                     completed=max(at, latest.started or at),
                     error=error,
                     group=latest.group,
+                    role=latest.role,
                 )
             )
 
@@ -128,7 +152,7 @@ class VertexRecord:
         if latest.error.rstrip().endswith(CANCELLED_ERROR):
             return "cancelled"
         if latest.error:
-            return "postponed" if latest.name.endswith(AHEAD) else "error"
+            return "postponed" if latest.role is not None and latest.role.attempt else "error"
         return "cached" if latest.cached else "done"
 
     @property
@@ -151,6 +175,7 @@ class VertexRecord:
             statuses=tuple(self.statuses.values()),
             digests=(self.digest,),
             inputs=self.latest.inputs,
+            role=self.latest.role,
         )
 
 

@@ -1,7 +1,8 @@
 """What the daemon's own vertices are called in front of the user, and how amounts are written.
 
-Steps of the user's image come with a name of ours already; the rest (pulls, exports, cache, sign-in) come in the
-daemon's words (protocol: buildkit `exporter`, `util/push`, `util/resolver`, `cache/remotecache`, `frontend/dockerui`).
+Steps of the user's image have a name of their own, which is not touched; the rest (pulls, exports, cache, sign-in) come
+in the daemon's words (protocol: buildkit `exporter`, `util/push`, `util/resolver`, `cache/remotecache`,
+`frontend/dockerui`).
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def plain_name(name: str) -> str:
-    """The name of a vertex, or of a part of one, in plain words; names of ours stay as they are."""
+    """A name that the daemon gave a vertex, or a part of one, in plain words."""
     for pattern, words in _RULES:
         match = pattern.fullmatch(name)
         if match is not None:

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from grpc import StatusCode
 
-from buildkit_builder.errors import RegistryError
-from buildkit_builder.session.docker_config import Credentials, DockerConfig
+from buildkit_builder.errors import CredentialsError, RegistryError
+from buildkit_builder.session.credential_helpers import HELPERS
+from buildkit_builder.session.credentials import Credentials
+from buildkit_builder.session.docker_config import DockerConfig
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.session.server import Call, Handler, RpcError, Server, unary
-from buildkit_builder.session.tokens import Challenge, fetch_token
+from buildkit_builder.session.tokens import Challenge, Token, fetch_token
 from buildkit_builder.wire import services
 from buildkit_builder.wire.auth_pb2 import (
     CredentialsRequest,
@@ -35,18 +38,20 @@ from buildkit_builder.wire.auth_pb2 import (
 
 _SEED_BYTES = 16
 _REFUSED_SECONDS = 30.0
+_SHOWN_LIMIT = 1000  # registries; no build has as many
 
 
 class Auth:
     """The session's service that answers for the registries of a build.
 
-    Credentials are looked up anew for each question, so that a helper's short-lived ones are never stale.
+    What a credential helper says is kept for some minutes; it is asked once more where a token server refuses that.
 
     Args:
         docker_config: Where the credentials are.
         registries: Whose credentials the daemon may have. Others are answered as if there were none, and are not
             spoken to. `solve.build` adds those that the build names.
-        ca_bundle: The certificates to trust when fetching tokens; without it the system's.
+        ca_bundle: Certificates to trust beside the system's when fetching tokens.
+        insecure_registries: As `fetch_token`.
 
     Attributes:
         registries: As given.
@@ -60,6 +65,7 @@ class Auth:
         *,
         registries: Registries | None = None,
         ca_bundle: Path | None = None,
+        insecure_registries: Sequence[str] = (),
     ) -> None:
         self.errors: list[RegistryError] = []
         self.registries = registries if registries is not None else Registries()
@@ -67,6 +73,10 @@ class Auth:
         self._was_refused = asyncio.Event()
         self._docker_config = docker_config
         self._ca_bundle = ca_bundle
+        self._insecure_registries = tuple(insecure_registries)
+        self._since = HELPERS.now()
+        self._turn = asyncio.Lock()
+        self._shown: set[str] = set()
 
     def register(self, server: Server) -> tuple[str, ...]:
         """Adds the four methods of `Auth`."""
@@ -97,10 +107,19 @@ class Auth:
         if not self.registries.allow(host):
             # To these the daemon goes by itself, without credentials (protocol: buildkit `session/auth/auth.go`).
             raise RpcError(StatusCode.UNAVAILABLE, f"The build names no image of {host}.")
+        if len(self._shown) < _SHOWN_LIMIT:
+            self._shown.add(host)
         try:
-            return await call.in_thread(self._docker_config.lookup, host)
+            # Daemons ask eight times at once: one question waits for the helper, and no more of the session's threads.
+            async with self._turn:
+                return await call.in_thread(lambda: self._docker_config.lookup(host, since=self._since))
         except RegistryError as error:
             raise self._noted(error) from error
+
+    def forget(self) -> None:
+        """Has helpers asked anew for all that was shown: to be called where a build failed, perhaps for that."""
+        for host in self._shown:
+            self._docker_config.forget(host)
 
     def _noted(self, error: RegistryError) -> RpcError:
         if str(error) not in map(str, self.errors):
@@ -113,7 +132,15 @@ class Auth:
         credentials = await self._lookup(request.Host, call)
         if credentials.identity_token:
             return CredentialsResponse(Secret=credentials.identity_token)
-        return CredentialsResponse(Username=credentials.username, Secret=credentials.password)
+        try:
+            return CredentialsResponse(Username=credentials.username, Secret=credentials.password)
+        except ValueError:  # protobuf's text is UTF-8
+            raise self._noted(
+                CredentialsError(
+                    f"The password for {request.Host} is not UTF-8, and this registry is sent none that is not. "
+                    "Choose another one."
+                )
+            ) from None
 
     async def _fetch_token(self, request: FetchTokenRequest, call: Call) -> FetchTokenResponse:
         credentials = await self._lookup(request.Host, call)
@@ -125,9 +152,7 @@ class Auth:
             client_id=request.ClientID or "buildkit-client",
         )
         try:
-            token = await call.in_thread(
-                lambda: fetch_token(challenge, credentials, ca_bundle=self._ca_bundle),
-            )
+            token = await call.in_thread(self._fetch, challenge, credentials)
         except RegistryError as error:
             if any("push" in scope.rpartition(":")[2] for scope in challenge.scopes):
                 self._refused[request.Host] = error
@@ -135,6 +160,20 @@ class Auth:
             raise self._noted(error) from error
         self._refused.pop(request.Host, None)
         return FetchTokenResponse(Token=token.value, ExpiresIn=token.expires_in, IssuedAt=token.issued_at)
+
+    def _fetch(self, challenge: Challenge, credentials: Credentials) -> Token:
+        def fetch(shown: Credentials) -> Token:
+            return fetch_token(
+                challenge, shown, ca_bundle=self._ca_bundle, insecure_registries=self._insecure_registries
+            )
+
+        try:
+            return fetch(credentials)
+        except CredentialsError:
+            newer = self._docker_config.lookup(challenge.host, since=self._since, refused=credentials)
+            if newer == credentials:
+                raise
+            return fetch(newer)
 
     async def _authority(self, request: GetTokenAuthorityRequest, call: Call) -> GetTokenAuthorityResponse:
         key = _authority_key(request.Host, await self._lookup(request.Host, call), request.Salt)
@@ -154,5 +193,5 @@ def _authority_key(host: str, credentials: Credentials, salt: bytes) -> Ed25519P
     seed = b""
     if credentials.secret or credentials.registry_token:
         parts = (host, credentials.username, credentials.secret, credentials.registry_token)
-        seed = hashlib.sha256("\0".join(parts).encode()).digest()[:_SEED_BYTES]
+        seed = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).digest()[:_SEED_BYTES]
     return Ed25519PrivateKey.from_private_bytes(hmac.new(salt, seed, hashlib.sha256).digest())

@@ -83,7 +83,7 @@ class FileReceiver:
 async def _receive_file(call: Call, path: Path) -> None:
     with _writing(path):
         in_place = await call.in_thread(_is_written_in_place, path)
-    part = path if in_place else path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path if in_place else path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with contextlib.ExitStack() as opened:
             with _writing(path):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from buildkit_builder.session.follow import follow_links
 from buildkit_builder.session.patterns import PatternError
 from buildkit_builder.session.pieces import Pieces
 from buildkit_builder.session.server import Call, RpcError, Server
+from buildkit_builder.session.times import ToldTimes
 from buildkit_builder.session.walk import (
     MODE_DEVICE,
     MODE_TYPE,
@@ -34,6 +37,7 @@ from buildkit_builder.session.walk import (
     shown,
     walk,
     walk_files,
+    xattrs_of,
 )
 from buildkit_builder.wire import services
 from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
@@ -45,6 +49,7 @@ _REQUEST_BATCH = 64  # files that one reader takes on at once
 _READERS = 3
 _PATTERNS_LIMIT = 10_000
 _PATTERN_LIMIT = 4096  # characters, as a path has at most
+_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # as Go reads it
 _END_OF_LISTING = b""  # a STAT packet without a stat is a message of no bytes
 
 
@@ -132,11 +137,13 @@ class FileSync:
     Attributes:
         begun: The names of those that the daemon has begun to read.
         errors: Why files could not be sent, in order.
+        notices: What the user should know of files that were sent.
     """
 
     def __init__(self, directories: Iterable[LocalDirectory]) -> None:
         self.begun: set[str] = set()
         self.errors: list[BuildKitError] = []
+        self.notices: list[str] = []
         self._directories: dict[str, LocalDirectory] = {}
         self.add(directories)
 
@@ -150,7 +157,7 @@ class FileSync:
         return (services.FILESYNC_DIFF_COPY,)
 
     async def _diff_copy(self, call: Call) -> None:
-        name = next(iter(call.metadata.get("dir-name", ())), "")
+        name = next(iter(_option(call, "dir-name")), "")
         directory = self._directories.get(name)
         if directory is None:
             raise RpcError(StatusCode.NOT_FOUND, f"There is no local directory {name!r} in this build.")
@@ -162,7 +169,7 @@ class FileSync:
                 exclude=_patterns(call, "exclude-patterns"),
                 follow=_patterns(call, "followpaths"),
             )
-            await _Sender(call, await call.in_thread(entries)).run()
+            await _Sender(call, await call.in_thread(entries), self._notice).run()
         except PatternError as error:
             raise RpcError(StatusCode.INVALID_ARGUMENT, f"In the local directory {name!r}, {error}.") from error
         except BuildKitError as error:
@@ -171,13 +178,25 @@ class FileSync:
             await call.write(Packet(type=Packet.PACKET_ERR, data=str(error).encode()).SerializeToString())
             raise
 
+    def _notice(self, text: str) -> None:
+        if text not in self.notices:
+            self.notices.append(text)
+
+
+def _option(call: Call, key: str) -> list[str]:
+    """The values of what the daemon asks for; those that are not all ASCII are escaped, and marked as such."""
+    values = list(call.metadata.get(key, ()))
+    if next(iter(call.metadata.get(f"{key}-encoded", ())), "") in _TRUE:
+        return [unquote_plus(value) for value in values]
+    return values
+
 
 def _patterns(call: Call, key: str) -> list[str]:
-    values = list(call.metadata.get(key, ()))
-    if f"{key}-encoded" in call.metadata:
-        values = [unquote_plus(value) for value in values]
+    values = _option(call, key)
     # Each is tried on every file, so that more of them would keep this machine busy for as long as the daemon likes.
-    if len(values) > _PATTERNS_LIMIT or any(len(value) > _PATTERN_LIMIT or "\0" in value for value in values):
+    # A `.dockerignore` of an encoding with empty bytes makes patterns of them, which match nothing.
+    unfit = [value for value in values if len(value) > _PATTERN_LIMIT or ("\0" in value and key == "followpaths")]
+    if len(values) > _PATTERNS_LIMIT or unfit:
         raise RpcError(StatusCode.INVALID_ARGUMENT, f"The {key} are too many, or not what a path can be.")
     return values
 
@@ -188,13 +207,15 @@ class _Content(NamedTuple):
     source: str
     size: int
     mtime: int
+    inode: int
 
 
 class _Sender:
     """One listing, and the answers to the requests that it raises."""
 
-    def __init__(self, call: Call, entries: Iterator[Entry]) -> None:
+    def __init__(self, call: Call, entries: Iterator[Entry], notice: Callable[[str], None]) -> None:
         self._call = call
+        self._notice = notice
         self._entries = entries
         self._contents: dict[int, _Content | None] = {}  # of the files that were not asked for yet
         self._listed = 0
@@ -217,19 +238,35 @@ class _Sender:
         await self._call.write(Packet(type=Packet.PACKET_FIN).SerializeToString())
 
     async def _list(self) -> None:
-        while packets := await self._call.in_thread(self._next_stats):
-            await self._call.write(*packets)
+        batches = self._batches()
+        while (packets := await self._call.in_thread(next, batches, None)) is not None:
+            if packets:
+                await self._call.write(*packets)
         await self._call.write(_END_OF_LISTING)
 
-    def _next_stats(self) -> list[bytes]:
+    def _batches(self) -> Iterator[list[bytes]]:
+        """Lists and makes packets, in steps that are short; one that makes none lists what has to wait."""
+        times = ToldTimes(time.time_ns())
+        waiting: list[Entry] = []
+        while entries := list(islice(self._entries, _LISTING_BATCH)):
+            if waiting or not times.are_known(entries):
+                waiting += entries
+                yield []
+            else:
+                yield self._stats(entries, times)
+        times.note(waiting)
+        for start in range(0, len(waiting), _LISTING_BATCH):
+            yield self._stats(waiting[start : start + _LISTING_BATCH], times)
+
+    def _stats(self, entries: list[Entry], times: ToldTimes) -> list[bytes]:
         packets: list[bytes] = []
-        for entry in islice(self._entries, _LISTING_BATCH):
+        for entry in entries:
             if entry.has_content:
-                self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime)
+                self._contents[self._listed] = _Content(entry.source, entry.size, entry.mtime, entry.inode)
             elif not entry.mode & MODE_TYPE and not entry.link:
                 self._contents[self._listed] = None
             self._listed += 1
-            packets.append(Packet(stat=_stat(entry)).SerializeToString())
+            packets.append(Packet(stat=_stat(entry, times.of(entry))).SerializeToString())
         return packets
 
     async def _receive(self) -> None:
@@ -251,31 +288,32 @@ class _Sender:
             requests = [await self._requests.get()]
             while len(requests) < _REQUEST_BATCH and not self._requests.empty():
                 requests.append(self._requests.get_nowait())
-            with closing(Pieces(_data(requests))) as packets:
+            with closing(Pieces(_data(requests, self._notice))) as packets:
                 while batch := await self._call.in_thread(packets.take, _READ_BATCH):
                     await self._call.write(*batch)
 
 
-def _data(requests: list[tuple[int, _Content | None]]) -> Generator[bytes, None, None]:
+def _data(requests: list[tuple[int, _Content | None]], notice: Callable[[str], None]) -> Generator[bytes, None, None]:
     for number, content in requests:
         if content is not None:
-            with closing(_chunks(content)) as chunks:
+            with closing(_chunks(content, notice)) as chunks:
                 for chunk in chunks:
                     yield Packet(type=Packet.PACKET_DATA, ID=number, data=chunk).SerializeToString()
         yield Packet(type=Packet.PACKET_DATA, ID=number).SerializeToString()
 
 
-def _stat(entry: Entry) -> Stat:
-    stat = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=entry.mtime, linkname=entry.link)
+def _stat(entry: Entry, mtime: int) -> Stat:
+    said = Stat(path=entry.path, mode=entry.mode, size=entry.size, modTime=mtime, linkname=entry.link)
     if entry.mode & MODE_DEVICE:
-        stat.devmajor, stat.devminor = os.major(entry.device), os.minor(entry.device)
-    if entry.xattrs:
-        stat.xattrs.update(entry.xattrs)
-    return stat
+        said.devmajor, said.devminor = os.major(entry.device), os.minor(entry.device)
+    xattrs = xattrs_of(entry)
+    if xattrs:
+        said.xattrs.update(xattrs)
+    return said
 
 
-def _chunks(content: _Content) -> Generator[bytes, None, None]:
-    """Reads a file that must be, from the first byte to the last, what was listed."""
+def _chunks(content: _Content, notice: Callable[[str], None]) -> Generator[bytes, None, None]:
+    """Reads what was listed of a file that must not have changed since, but for what was added to its end."""
     try:
         # A file swapped for a link or a pipe since it was listed must neither be followed nor waited for.
         descriptor = os.open(content.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -294,19 +332,25 @@ def _chunks(content: _Content) -> Generator[bytes, None, None]:
                 break
             left -= len(chunk)
             yield chunk
-        _check(descriptor, content)
+        grew = _check(descriptor, content)
         if left:
             raise _changed(content)
+        if grew:
+            notice(f"{content.source} grew while it was being sent: the image has what was there before.")
     except OSError as error:
         raise SourceError(f"The file {content.source} cannot be read: {error.strerror}.") from error
     finally:
         os.close(descriptor)
 
 
-def _check(descriptor: int, content: _Content) -> None:
+def _check(descriptor: int, content: _Content) -> bool:
+    """Returns whether the file has grown, as logs do, and is the same otherwise."""
     status = os.fstat(descriptor)
-    if status.st_size != content.size or status.st_mtime_ns != content.mtime:
+    if status.st_size == content.size and status.st_mtime_ns == content.mtime:
+        return False
+    if status.st_size <= content.size or status.st_ino != content.inode or not stat.S_ISREG(status.st_mode):
         raise _changed(content)
+    return True
 
 
 def _changed(content: _Content) -> SourceChangedError:

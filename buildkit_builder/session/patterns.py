@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from buildkit_builder.session.automaton import Automaton
 
@@ -69,8 +70,9 @@ class Matcher:
         applied = 0
         bit = 1
         for exception, test in self._rules:
-            # As upstream: a pattern that could not change the outcome is not tried, and does not apply to children.
-            if above & bit or (exception is matched and test(path)):
+            # As upstream, an exception from nothing is not tried, and so does not hold for what is in a folder. But a
+            # pattern does that matches what is matched already: what an exception takes back there, it matches again.
+            if above & bit or ((matched or not exception) and test(path)):
                 applied |= bit
                 matched = not exception
             bit <<= 1
@@ -109,6 +111,15 @@ class _Reach:
         return any(head.startswith(prefix) for head in self._heads)
 
 
+def read_dockerignore(file: Path) -> list[str]:
+    """Reads the patterns of a `.dockerignore` file; what is not UTF-8 in it matches nothing, as with Docker's clients.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return parse_dockerignore(file.read_bytes().decode(errors="surrogateescape"))
+
+
 def parse_dockerignore(text: str) -> list[str]:
     """Reads the patterns of a `.dockerignore` file.
 
@@ -119,7 +130,7 @@ def parse_dockerignore(text: str) -> list[str]:
         The patterns in order, cleaned, without comments (lines that begin with `#`) and blank lines.
     """
     patterns: list[str] = []
-    for line in text.removeprefix("\ufeff").splitlines():
+    for line in text.removeprefix("\ufeff").split("\n"):
         if line.startswith("#"):
             continue
         pattern = line.strip()

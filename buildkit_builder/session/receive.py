@@ -43,6 +43,7 @@ class Receiver:
         self._stats: dict[int, Stat] = {}  # of files that are not complete
         self._open: dict[int, int] = {}  # their descriptors, once data has come
         self._seen: set[str] = set()
+        self._made: dict[tuple[int, int], str] = {}  # by device and number, the path of what this transfer has made
         self._files: set[str] = set()  # regular ones, which hard links may name
         self._folders: dict[str, Stat | None] = {"": None}
         self._listed = 0
@@ -109,20 +110,41 @@ class Receiver:
         path = self._checked(entry)
         kind = entry.mode & walk.MODE_TYPE
         try:
-            _make_way(path, is_folder=kind == walk.MODE_DIR)
+            self._make_way(entry.path, path, is_folder=kind == walk.MODE_DIR)
             if kind == walk.MODE_DIR:
                 if not os.path.isdir(path):
                     os.mkdir(path, 0o700)
                 self._folders[entry.path] = entry
-                return False
-            if kind == 0 and not entry.linkname:
+            elif kind == 0 and not entry.linkname:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
                 self._files.add(entry.path)
-                return True
-            self._create_special(entry, path, kind)
+            else:
+                self._create_special(entry, path, kind)
+            status = os.lstat(path)
         except OSError as error:
             raise _unwritable(path, error) from error
-        return False
+        self._made.setdefault((status.st_dev, status.st_ino), entry.path)
+        return kind == 0 and not entry.linkname
+
+    def _make_way(self, name: str, path: str, *, is_folder: bool) -> None:
+        """Removes what is in the way of a new entry, links included, unless it is of this result itself."""
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            return
+        if other := self._made.get((status.st_dev, status.st_ino)):
+            other = next((seen for seen in self._made.values() if seen.casefold() == name.casefold()), other)
+            raise BuildKitError(
+                f"The result has both `{other}` and `{name}`, which are one name on the disk that it is written to: it "
+                "does not tell some letters from others, such as lower case from upper case. Have the result written "
+                "to an archive instead, or to another disk."
+            )
+        if stat.S_ISDIR(status.st_mode):
+            if not is_folder:
+                raise BuildKitError(f"{path} is a folder, and a file of the result has its name. Remove it first.")
+            os.chmod(path, stat.S_IMODE(status.st_mode) | 0o700)
+            return
+        os.unlink(path)
 
     def _create_special(self, entry: Stat, path: str, kind: int) -> None:
         if kind == walk.MODE_SYMLINK:
@@ -180,20 +202,6 @@ class Receiver:
         for path, entry in reversed(self._folders.items()):
             if entry is not None:
                 _describe(os.path.join(self._root, path), entry)
-
-
-def _make_way(path: str, *, is_folder: bool) -> None:
-    """Removes what is in the way of a new entry, links included."""
-    try:
-        status = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(status.st_mode):
-        if not is_folder:
-            raise BuildKitError(f"{path} is a folder, and a file of the result has its name. Remove it first.")
-        os.chmod(path, stat.S_IMODE(status.st_mode) | 0o700)
-        return
-    os.unlink(path)
 
 
 def _describe(path: str, entry: Stat) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from buildkit_builder.errors import ImageError
 from buildkit_builder.llb import ImageReference
@@ -69,3 +70,25 @@ class Registries:
         # A port may stand elsewhere than its host, as where both are arguments of a Dockerfile.
         name = re.escape(re.sub(r":\d+$", "", host))
         return bool(name) and any(re.search(rf"(?<![\w.-]){name}(?![\w.-])", text) for text in self._texts)
+
+
+def is_insecure(registry: str, declared: Collection[str]) -> bool:
+    """Whether a registry may be spoken to without TLS: it is declared so, or it is on this machine's loopback."""
+    host = _without_port(registry)
+    return is_declared(registry, declared) or host == "localhost" or _is_loopback(host.strip("[]"))
+
+
+def is_declared(registry: str, declared: Collection[str]) -> bool:
+    """Whether a registry is one of some that are named with or without a port."""
+    return registry in declared or _without_port(registry) in declared
+
+
+def _without_port(registry: str) -> str:
+    return registry.rpartition(":")[0] if ":" in registry.rpartition("]")[2] else registry
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, be it 127.example.com

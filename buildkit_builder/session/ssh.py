@@ -13,6 +13,7 @@ from pathlib import Path
 
 from grpc import StatusCode
 
+from buildkit_builder.client import sockets
 from buildkit_builder.session.server import Call, RpcError, Server, unary
 from buildkit_builder.wire import services
 from buildkit_builder.wire.ssh_pb2 import BytesMessage, CheckAgentRequest, CheckAgentResponse
@@ -54,10 +55,11 @@ class SshAgent:
     async def _forward(self, call: Call) -> None:
         socket = self._socket(next(iter(call.metadata.get(_ID_KEY, ())), ""))
         try:
-            reader, writer = await asyncio.open_unix_connection(socket)
+            with sockets.plain(str(socket)) as path:
+                reader, writer = await asyncio.open_unix_connection(path)
         except OSError as error:
             raise RpcError(
-                StatusCode.UNAVAILABLE, f"The SSH agent at {socket} cannot be reached: {error.strerror}."
+                StatusCode.UNAVAILABLE, f"The SSH agent at {socket} cannot be reached: {error.strerror or error}."
             ) from error
         try:
             await _relay(call, reader, writer)

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from http.client import HTTPMessage
 from pathlib import Path
-from typing import IO, Any
-from urllib.error import HTTPError, URLError
+from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+from urllib.request import Request
 
 from buildkit_builder.errors import CredentialsError, RegistryError
-from buildkit_builder.session.docker_config import Credentials
+from buildkit_builder.session.credentials import Credentials
+from buildkit_builder.session.registries import is_declared, is_insecure
+from buildkit_builder.session.web import Trust, UnreachableError, fetch
 
-_SECONDS = 30.0
 _EXPIRES_IN = 60  # seconds, where the server says nothing
-_ANSWER_LIMIT = 1 << 20  # bytes
 # Registries that know only GET answer a POST with these.
 _NO_POST = frozenset({401, 404})
 _NO_POST_WITH_USER = frozenset({401, 404, 405})
@@ -65,25 +63,48 @@ class Token:
     issued_at: int
 
 
-def fetch_token(challenge: Challenge, credentials: Credentials, *, ca_bundle: Path | None = None) -> Token:
+def fetch_token(
+    challenge: Challenge,
+    credentials: Credentials,
+    *,
+    ca_bundle: Path | None = None,
+    insecure_registries: Sequence[str] = (),
+) -> Token:
     """Fetches a token; blocks.
 
-    Proxies are taken from the environment, as `urllib` does.
+    Proxies are those of the environment, by the rules of `session.proxies`. The token server of a registry that is
+    declared insecure is insecure as well, as it is for Docker Engine: its certificate is not checked.
 
     Args:
         challenge: What the registry wants.
         credentials: What to show the token server; empty ones for an anonymous token.
-        ca_bundle: The certificates to trust, a file or a folder; without it the system's.
+        ca_bundle: Certificates to trust beside the system's, a file or a folder.
+        insecure_registries: Registries and token servers without TLS, or with a certificate nobody vouches for.
 
     Raises:
         CredentialsError: The server refused the credentials.
-        RegistryError: The server cannot be reached, or gave no token.
+        RegistryError: The server cannot be reached, gave no token, or may not be shown the credentials.
     """
     if credentials.registry_token:
         return Token(value=credentials.registry_token, expires_in=_EXPIRES_IN, issued_at=int(time.time()))
-    if urlsplit(challenge.realm).scheme not in ("http", "https"):
+    try:
+        realm = urlsplit(challenge.realm)
+        host = realm.netloc.rpartition("@")[2]
+    except ValueError:
+        realm, host = urlsplit(""), ""
+    if realm.scheme not in ("http", "https") or not host:
         raise RegistryError(f"The token server of {challenge.host} has no web address: {challenge.realm!r}.")
-    server = _TokenServer(challenge, credentials, ca_bundle)
+    if realm.scheme == "http" and credentials.secret and not _may_be_clear(challenge.host, host, insecure_registries):
+        raise RegistryError(
+            f"{challenge.host} wants its password sent to {realm.scheme}://{host}{realm.path}, where everybody on the "
+            f"way could read it; it was not sent. If {challenge.host} is to be trusted without TLS, name it in "
+            "`image.buildkit.insecure_registries`."
+        )
+    trust = Trust(
+        ca_bundle=ca_bundle,
+        insecure=any(is_declared(name, insecure_registries) for name in (challenge.host, host)),
+    )
+    server = _TokenServer(challenge, host, credentials, trust)
     if not credentials.secret:
         return server.get()
     try:
@@ -91,14 +112,20 @@ def fetch_token(challenge: Challenge, credentials: Credentials, *, ca_bundle: Pa
     except HTTPError as error:
         if error.code not in (_NO_POST_WITH_USER if credentials.username else _NO_POST):
             raise server.refused(error) from None
+        error.close()
     return server.get()
 
 
+def _may_be_clear(registry: str, server: str, insecure: Sequence[str]) -> bool:
+    return is_insecure(registry, insecure) or is_insecure(server, insecure)
+
+
 class _TokenServer:
-    def __init__(self, challenge: Challenge, credentials: Credentials, ca_bundle: Path | None) -> None:
+    def __init__(self, challenge: Challenge, host: str, credentials: Credentials, trust: Trust) -> None:
         self._challenge = challenge
+        self._host = host
         self._credentials = credentials
-        self._ca_bundle = ca_bundle
+        self._trust = trust
 
     def post(self) -> Token:
         """Asks as OAuth2 does.
@@ -114,28 +141,29 @@ class _TokenServer:
             form |= {"grant_type": "refresh_token", "refresh_token": credentials.identity_token}
         else:
             form |= {"grant_type": "password", "username": credentials.username, "password": credentials.password}
-        request = Request(challenge.realm, data=urlencode(form).encode(), method="POST")
-        request.add_header("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-        return self._token(request)
+        return self._token(
+            challenge.realm,
+            urlencode(form, errors="surrogateescape").encode(),
+            {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+        )
 
     def get(self) -> Token:
         challenge, credentials = self._challenge, self._credentials
         query = [("service", challenge.service)] if challenge.service else []
         query += [("scope", scope) for scope in challenge.scopes]
         separator = "&" if urlsplit(challenge.realm).query else "?"
-        request = Request(challenge.realm + (separator + urlencode(query) if query else ""))
-        if credentials.secret:
-            pair = f"{credentials.username}:{credentials.secret}".encode()
-            request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
         try:
-            return self._token(request)
+            return self._token(
+                challenge.realm + (separator + urlencode(query) if query else ""),
+                authorization=_basic(credentials) if credentials.secret else "",
+            )
         except HTTPError as error:
             raise self.refused(error) from None
 
     def refused(self, error: HTTPError) -> RegistryError:
         error.close()
         challenge = self._challenge
-        said = f"the token server {urlsplit(challenge.realm).netloc} said {error.code} {error.reason}"
+        said = f"the token server {self._host} said {error.code} {error.reason}"
         if error.code in (401, 403):
             shown = f"the credentials of {self._credentials.username or 'the Docker config'}"
             shown = shown if self._credentials.secret else "a request without credentials"
@@ -143,24 +171,31 @@ class _TokenServer:
                 f"{challenge.host} refused {shown}: {said}. Run `docker login {challenge.host}` with an account that "
                 f"may do this: {', '.join(challenge.scopes) or 'log in'}."
             )
+        if 300 <= error.code < 400:
+            # A form with a password is not for whomever it is passed on to.
+            said += f", which leads to {error.headers.get('Location', 'nowhere')}; the password was not sent there"
         return RegistryError(f"{challenge.host} gave no token: {said}.")
 
-    def _token(self, request: Request) -> Token:
-        request.add_header("Accept", "application/json")
-        request.add_header("User-Agent", "buildkit_builder")
-        opener = build_opener(HTTPSHandler(context=_trust(self._ca_bundle)), _Redirects())
+    def _token(
+        self,
+        url: str,
+        form: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        authorization: str = "",
+    ) -> Token:
+        headers = {"Accept": "application/json", "User-Agent": "buildkit_builder", **(headers or {})}
         try:
-            with opener.open(request, timeout=_SECONDS) as response:
-                answer = json.loads(response.read(_ANSWER_LIMIT))
-        except HTTPError:
-            raise
-        except (URLError, OSError) as error:
-            reason = error.reason if isinstance(error, URLError) else error
+            request = Request(url, data=form, headers=headers)
+            if authorization:
+                request.add_unredirected_header("Authorization", authorization)
+            body = fetch(request, self._trust)
+        except (UnreachableError, ValueError) as error:
             raise RegistryError(
-                f"The token server {urlsplit(self._challenge.realm).netloc} of {self._challenge.host} cannot be "
-                f"reached: {reason}."
+                f"The token server {self._host} of {self._challenge.host} cannot be reached: {error}."
             ) from None
-        except ValueError:
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
             answer = None
         return self._parsed(answer)
 
@@ -176,29 +211,9 @@ class _TokenServer:
         )
 
 
-class _Redirects(HTTPRedirectHandler):
-    """Follows redirects of a GET, but shows the credentials only to the host they were meant for."""
-
-    def redirect_request(  # noqa: PLR0917 - urllib's own
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        if req.data is not None:
-            return None
-        redirected = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if redirected is not None and urlsplit(newurl)[:2] != urlsplit(req.full_url)[:2]:
-            redirected.remove_header("Authorization")
-        return redirected
-
-
-def _trust(ca_bundle: Path | None) -> ssl.SSLContext:
-    if ca_bundle is None:
-        return ssl.create_default_context()
-    try:
-        if ca_bundle.is_dir():
-            return ssl.create_default_context(capath=str(ca_bundle))
-        return ssl.create_default_context(cafile=str(ca_bundle))
-    except OSError as error:  # `ssl.SSLError` is one
-        raise RegistryError(f"The certificates in {ca_bundle} cannot be read: {error.strerror or error}.") from error
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.username}:{credentials.secret}".encode("utf-8", "surrogateescape")
+    return f"Basic {base64.b64encode(pair).decode()}"
 
 
 def _seconds(issued_at: Any) -> int:

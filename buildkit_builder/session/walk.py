@@ -56,8 +56,9 @@ class Entry(NamedTuple):
         mtime: Nanoseconds since 1970.
         link: The text of a symlink, or the path of the entry that a hard link is the same file as.
         device: `st_rdev` of a device, else 0.
-        xattrs: Extended attributes but Apple's.
         has_content: Whether there are bytes to read: false for sockets, which look like empty files.
+        inode: The number of what is read.
+        changed: When the inode of what is read was last changed, in nanoseconds since 1970.
     """
 
     path: str
@@ -67,8 +68,9 @@ class Entry(NamedTuple):
     mtime: int
     link: str = ""
     device: int = 0
-    xattrs: Mapping[str, bytes] = _NO_XATTRS
     has_content: bool = False
+    inode: int = 0
+    changed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +208,6 @@ class _Walker:
         self._filtered = bool(self._own or self._include or self._exclude or selection.keep)
         self._copies = selection.symlinks == "copy-files"
         self._first_paths: dict[tuple[int, int], str] = {}
-        self._xattrs = _xattrs if hasattr(os, "listxattr") else _no_xattrs
 
     def run(self, children: Iterator[_Child]) -> Iterator[Entry]:
         stack = [_Folder("", children, _Applied())]
@@ -230,9 +231,9 @@ class _Walker:
             if not waits:
                 for above in stack:
                     if above.entry is not None:
-                        yield above.entry
+                        yield _carried(above.entry)
                         above.entry = None
-                yield entry
+                yield _carried(entry)
             if entered:
                 below = self.scan(entry.source, must_read=listed) if child.tree is None else _named(child.tree)
                 stack.append(_Folder(path, below, applied, entry if waits else None))
@@ -275,7 +276,7 @@ class _Walker:
     def _entry(self, path: str, child: _Child) -> Entry | None:
         """Returns the entry, or `None` for what has just vanished and for links that are not copied."""
         if child.tree is not None:
-            return Entry(_utf8(path, path), "", _FOLDER_MODE, 0, 0)
+            return Entry(path, "", _FOLDER_MODE, 0, 0)
         source = child.source
         try:
             if child.scanned is None:
@@ -292,28 +293,28 @@ class _Walker:
             if child.scanned is None:
                 raise SourceError(f"The file {shown(child.source)} cannot be read: {error.strerror}.") from error
             return None
-        return self._described(_utf8(path, source), source, status)
+        return self._described(path, source, status)
 
     def _described(self, path: str, source: str, status: os.stat_result) -> Entry | None:
         kind = stat.S_IFMT(status.st_mode)
         mode = _go_mode(status.st_mode)
         if kind == stat.S_IFDIR and self._selection.folder_mode is not None:
             mode = MODE_DIR | self._selection.folder_mode
-        xattrs = self._xattrs(source)
         if kind == stat.S_IFREG:
             if status.st_nlink > 1 and self._selection.hard_links:
                 first = self._first_paths.setdefault((status.st_dev, status.st_ino), path)
                 if first != path:
-                    return Entry(path, source, mode, 0, status.st_mtime_ns, first, 0, xattrs)
-            return Entry(path, source, mode, status.st_size, status.st_mtime_ns, "", 0, xattrs, True)
+                    return Entry(path, source, mode, 0, status.st_mtime_ns, first)
+            size, mtime, changed = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            return Entry(path, source, mode, size, mtime, "", 0, True, status.st_ino, changed)
         if kind == stat.S_IFLNK:
             try:
-                link = _utf8(os.readlink(source), source)
+                link = os.readlink(source)
             except FileNotFoundError:
                 return None
-            return Entry(path, source, mode, status.st_size, status.st_mtime_ns, link, 0, xattrs)
+            return Entry(path, source, mode, status.st_size, status.st_mtime_ns, link)
         device = status.st_rdev if kind in (stat.S_IFBLK, stat.S_IFCHR) else 0
-        return Entry(path, source, mode, 0, status.st_mtime_ns, "", device, xattrs)
+        return Entry(path, source, mode, 0, status.st_mtime_ns, "", device)
 
 
 def _go_mode(mode: int) -> int:
@@ -325,15 +326,18 @@ def _go_mode(mode: int) -> int:
     return go_mode
 
 
-def _utf8(text: str, source: str) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise SourceNameError(
-                f"The name of {shown(source)} is not UTF-8, which BuildKit cannot carry. Rename it, or leave it out."
-            ) from None
-    return text
+def _carried(entry: Entry) -> Entry:
+    """Refuses what cannot be listed; folders with such names may be looked into for others."""
+    for text in (entry.path, entry.link):
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise SourceNameError(
+                    f"The name of {shown(entry.source or entry.path)} is not UTF-8, which BuildKit cannot carry. "
+                    "Rename it, or leave it out."
+                ) from None
+    return entry
 
 
 def shown(path: str) -> str:
@@ -341,9 +345,12 @@ def shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _xattrs(source: str) -> Mapping[str, bytes]:
+def xattrs_of(entry: Entry) -> Mapping[str, bytes]:
+    """Reads the extended attributes of what is listed, but for Apple's."""
+    if not entry.source or not hasattr(os, "listxattr"):
+        return _NO_XATTRS
     try:
-        names = os.listxattr(source, follow_symlinks=False)
+        names = os.listxattr(entry.source, follow_symlinks=False)
     except OSError:
         return _NO_XATTRS  # the file system has none, or the file is gone, which is noticed elsewhere
     if not names:
@@ -352,9 +359,5 @@ def _xattrs(source: str) -> Mapping[str, bytes]:
     for name in names:
         if not name.startswith("com.apple."):
             with contextlib.suppress(OSError):  # what may be listed may not always be read
-                values[name] = os.getxattr(source, name, follow_symlinks=False)
+                values[name] = os.getxattr(entry.source, name, follow_symlinks=False)
     return values
-
-
-def _no_xattrs(source: str) -> Mapping[str, bytes]:
-    return _NO_XATTRS

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 import grpc.aio
 
 from buildkit_builder.client import failures
-from buildkit_builder.client.control import Control
+from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.gateway import Gateway
 from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.errors import BuildKitError, SolveError
@@ -57,13 +57,20 @@ class CacheWriters:
         gateway: Makes one for a build by its ref.
         session: The build's: it has the folders of local caches.
         request: The build.
+        can_have_store: Whether the daemon, if it is a Docker Engine's, could have the containerd image store.
     """
 
     def __init__(
-        self, control: Control, gateway: Callable[[str], Gateway], session: str, request: BuildRequest
+        self,
+        control: Control,
+        gateway: Callable[[str], Gateway],
+        session: str,
+        request: BuildRequest,
+        *,
+        can_have_store: bool = True,
     ) -> None:
         exports = [export for export in request.cache_exports if export.entry.type != INLINE]
-        self._writers = [_Writer(control, gateway, session, request, export) for export in exports]
+        self._writers = [_Writer(control, gateway, session, request, export, can_have_store) for export in exports]
 
     def open(self) -> None:
         """Begins the solves, which wait."""
@@ -112,6 +119,7 @@ class _Writer:
     session: str
     request: BuildRequest
     export: CacheExport
+    can_have_store: bool
     ref: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def open(self) -> None:
@@ -132,7 +140,7 @@ class _Writer:
             await self._file(await self._written())
         except (grpc.aio.AioRpcError, BuildKitError) as error:
             said = (error.details() or error.code().name) if isinstance(error, grpc.aio.AioRpcError) else str(error)
-            text = redact(cache_news.not_written(_name(self.export), said))
+            text = redact(cache_news.not_written(_name(self.export), said, can_have_store=self.can_have_store))
             if self.export.required:
                 raise SolveError(text) from error
             display.log(text)
@@ -161,19 +169,15 @@ class _Writer:
             await asyncio.to_thread(layout.tag, export.folder, export.tag, descriptor, reset=export.reset)
 
     def _request(self) -> control_pb2.SolveRequest:
-        entry = self.export.entry
-        cache = control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
-        request = control_pb2.SolveRequest(
-            Ref=self.ref,
-            Session=self.session,
-            Entitlements=self.request.entitlements,
+        return solve_request(
+            self.ref,
+            session=self.session,
+            cache_exports=[self.export.entry.wire],
+            entitlements=self.request.entitlements,
             # It is no build that anybody asked for.
-            Internal=True,
-            Cache=control_pb2.CacheOptions(Exports=[cache]),
+            internal=True,
+            policy=self.request.source_policy,
         )
-        if self.request.source_policy is not None:
-            request.SourcePolicy.CopyFrom(self.request.source_policy)
-        return request
 
     async def _solve_again(self) -> Result:
         await self.gateway.ping()

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
+from buildkit_builder.client import advice
 from buildkit_builder.client.events import StatusUpdate, VertexEvent
 
 _IMPORT = "importing cache manifest from "
 _UNKNOWN = re.compile(r'unknown cache (?:importer|exporter): "?(\w+)')
 _MISSING = re.compile(r"not found|manifest unknown|name unknown|NAME_UNKNOWN|MANIFEST_UNKNOWN|404", re.IGNORECASE)
+# What any other BuildKit writes.
+_WITH_STORE = ("registry", "local", "gha")
 # The daemon has a name and a number for what has no reference.
 _NUMBERED = re.compile(r"(\w+):[0-9]{6,}")
 # Each wrapping of an error says again what was being done.
@@ -56,8 +59,20 @@ def not_read(where: str, error: str) -> str:
     return f"The build cache at {name} could not be read, and is done without: {said(error)}."
 
 
-def not_written(where: str, error: str) -> str:
-    """That a cache could not be written."""
+def not_written(where: str, error: str, *, can_have_store: bool = True) -> str:
+    """That a cache could not be written.
+
+    Args:
+        where: The cache.
+        error: What the daemon said.
+        can_have_store: Whether the daemon, if it is a Docker Engine's, could have the containerd image store.
+    """
+    found = _UNKNOWN.search(error)
+    if found is not None and found[1] in _WITH_STORE:
+        return (
+            f"A Docker Engine without the containerd image store writes no build cache of type {found[1]}, which is "
+            f"done without. {advice.of_store(is_there=can_have_store)}"
+        )
     return _unknown(error) or f"The image is built, but its build cache was not saved to {where}: {said(error)}."
 
 
@@ -78,4 +93,9 @@ def _unknown(error: str) -> str:
 
 
 def _fails(vertex: VertexEvent) -> bool:
-    return bool(vertex.error) and vertex.name.startswith(_IMPORT) and not vertex.error.endswith("context canceled")
+    return (
+        vertex.role is None
+        and bool(vertex.error)
+        and vertex.name.startswith(_IMPORT)
+        and not vertex.error.endswith("context canceled")
+    )

@@ -6,6 +6,7 @@ A build whose push fails after its archive was written leaves no archive, and on
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -108,8 +109,10 @@ def _beside(path: Path, *, is_folder: bool) -> Path:
     """A place on the same file system, so that moving is renaming."""
     if path.exists() and path.is_dir() != is_folder:
         raise BuildKitError(f"The result cannot be written to {path}, which is {'no' if is_folder else 'a'} folder.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f".{path.name[:200]}.", suffix=".part", dir=path.parent)) / _RESULT
+    # A folder that is there may be the place that another file system is mounted at.
+    folder = path if is_folder and path.exists() else path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}.", suffix=".part", dir=folder)) / _RESULT
 
 
 def _put(source: Path, target: Path) -> None:
@@ -117,18 +120,42 @@ def _put(source: Path, target: Path) -> None:
     if not _is_folder(source):
         if _is_folder(target):
             raise BuildKitError(f"{target} is a folder, and a file of the result has its name. Remove it first.")
-        source.replace(target)
+        _replace(source, target)
         return
     status = source.stat()
     # What is renamed into another folder, or out of one, has to be writable.
     source.chmod(stat.S_IMODE(status.st_mode) | 0o700)
-    if _is_folder(target):
-        _put_all(source, target)
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-    else:
+    if not _is_folder(target):
         target.unlink(missing_ok=True)
-        source.replace(target)
+        if not _renamed(source, target):
+            target.chmod(stat.S_IMODE(status.st_mode))
+            return
+        target.mkdir(0o700)
+    _put_all(source, target)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
     target.chmod(stat.S_IMODE(status.st_mode))
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Puts what is no folder in the place of another; it is copied where another file system begins."""
+    obstacle = _renamed(source, target)
+    if obstacle == errno.EBUSY:
+        shutil.copyfile(source, target)  # a single file that is mounted can only be written into
+    elif obstacle:
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=target.parent) as near:
+            copied = shutil.copy2(source, Path(near) / _RESULT, follow_symlinks=False)
+            os.replace(copied, target)
+
+
+def _renamed(source: Path, target: Path) -> int:
+    """Renames; returns 0, or the number of the error where another file system is mounted there."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EBUSY):
+            raise
+        return error.errno
+    return 0
 
 
 def _put_all(source: Path, target: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolveMode
-from buildkit_builder.client.results import Result
-from buildkit_builder.errors import BaseImageError
+from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.errors import BaseImageError, ImageError
 from buildkit_builder.identity import LABEL, Identity
 from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import bases_of, gather, images_of, imports, result_of
+
+_SINCE_0_11 = "source.policy"
+_STAGE = re.compile(r"^[ \t\ufeff]*FROM[ \t\\`]", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +48,20 @@ class DockerfileFrontend:
 
         Raises:
             BaseImageError: The base is not there for one of the platforms.
+            ImageError: There is nothing to build in it.
         """
+        if self.text.strip() and not _STAGE.search(self.text):
+            # Daemons before 0.15 would end of it: the frontend is a part of them.
+            raise ImageError(f"{self.filename} has no line `FROM`, so there is nothing to build. Begin it with one.")
         bridge.registries.add_dockerfile(self.text, *self.options.values())
-        await bridge.gateway.ping()
-        result = await self._solve(bridge, "local" if self.prefer_local else "default")
+        pong = await bridge.gateway.ping()
+        # The frontend of 0.10, and the daemon with it, ends of a warning for another platform than the first.
+        apart = len(self.platforms) > 1 and _SINCE_0_11 not in pong.llb.enabled
+        solve = self._solve_apart if apart else self._solve
+        result = await solve(bridge, "local" if self.prefer_local else "default")
         if self.prefer_local and self._strangers(result):
             # An engine that has the image for one platform gives it for every other as well, without a word.
-            result = await self._solve(bridge, "pull")
+            result = await solve(bridge, "pull")
         if strangers := self._strangers(result):
             raise BaseImageError(
                 f"The base image of {self.filename} is there for {' and '.join(sorted(set(strangers.values())))} only, "
@@ -71,6 +82,17 @@ class DockerfileFrontend:
     def _labelled(self, config: bytes, platform: llb.Platform, identity: Identity) -> bytes:
         labelled = llb.ImageConfig.parse(config).with_label(LABEL, identity.label(str(platform), ""))
         return labelled.document.encode()
+
+    async def _solve_apart(self, bridge: Bridge, mode: ResolveMode) -> Result:
+        """Each platform by itself; for all platforms at once, `_solve`."""
+        ones = [replace(self, platforms=(platform,)) for platform in self.platforms]
+        results = await gather(*(one._solve(bridge, mode) for one in ones))
+        images: dict[llb.Platform, tuple[Ref, bytes]] = {}
+        bases: dict[llb.Platform, bytes] = {}
+        for one, result in zip(ones, results, strict=True):
+            images |= images_of(result, one.platforms)
+            bases |= bases_of(result, one.platforms)
+        return result_of(images, bases)
 
     async def _solve(self, bridge: Bridge, mode: ResolveMode) -> Result:
         return await bridge.gateway.solve(

@@ -32,6 +32,11 @@ class Compression:
     level: int | None = None
     force: bool = False
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the daemon must be capable of."""
+        return frozenset([f"exporter.compression.{self.type}"] if self.type in _OCI_ONLY else [])
+
     def attributes(self) -> dict[str, str]:
         """The exporter's attributes.
 
@@ -83,7 +88,7 @@ class Push:
     @property
     def capabilities(self) -> frozenset[str]:
         """What the daemon must be capable of."""
-        return _capabilities(self.annotations)
+        return _capabilities(self.annotations) | self.compression.capabilities
 
     def attributes(self) -> dict[str, str]:
         """The exporter's attributes.
@@ -148,7 +153,7 @@ class OciArchive:
     @property
     def capabilities(self) -> frozenset[str]:
         """What the daemon must be capable of."""
-        return _capabilities(self.annotations)
+        return _capabilities(self.annotations) | self.compression.capabilities
 
     def attributes(self) -> dict[str, str]:
         """The exporter's attributes.
@@ -178,7 +183,11 @@ class DockerArchive:
     oci_media_types: bool | None = None
 
     type = "docker"
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the daemon must be capable of."""
+        return self.compression.capabilities
 
     def attributes(self) -> dict[str, str]:
         """The exporter's attributes.

@@ -40,6 +40,11 @@ class FilesSession:
         """Why files could not be sent; the daemon repeats the messages to the builds that wanted them."""
         return self._files.errors
 
+    @property
+    def notices(self) -> Sequence[str]:
+        """What whoever builds should know of files that were sent."""
+        return self._files.notices
+
     def has_room_for(self, directories: Sequence[LocalDirectory]) -> bool:
         """Whether none of these has begun to be read, and the session still stands."""
         begun = any(directory.name in self._files.begun for directory in directories)

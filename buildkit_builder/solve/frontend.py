@@ -44,8 +44,9 @@ class GraphFrontend:
             CapabilityError: The daemon lacks what the graph needs.
         """
         pong = await bridge.gateway.ping()
-        bridge.registries.add(*llb.marshal(self.state, platform=self.platform).images)
-        ref = await Solver(bridge, pong.llb, self.platform).solve(self.state, image=True)
+        solver = Solver(bridge, pong.llb, self.platform)
+        bridge.registries.add(*solver.define(self.state).images)
+        ref = await solver.solve(self.state, image=True)
         metadata = {} if self.config is None else {CONFIG_KEY: self.config.to_json(self.platform)}
         return Result(ref=ref, metadata=metadata)
 

@@ -92,7 +92,7 @@ class Images:
     async def _resolve(self, name: str, platform: llb.Platform) -> Resolved:
         """Pins an image by digest. An engine's own copy that is of another platform gives way to the registry's."""
         reference = str(llb.ImageReference.parse(name))
-        self.bridge.registries.add(reference)
+        self.bridge.registries.add(reference, self.bridge.mirrors.rewrite(reference))
         if (image := self._unseen(name, platform)) is not None:
             if self.memory.recall(self._key(self.base, platform)) is None:
                 self.bridge.aside(self._warm(image, platform))
@@ -103,7 +103,7 @@ class Images:
             found = await resolve_image(self.bridge, reference, platform, mode, what=what)
             config = llb.ImageConfig.parse(found.config)
             if config.architecture in ("", platform.architecture):
-                pinned = llb.ImageReference.parse(found.ref)
+                pinned = llb.ImageReference.parse(reference)
                 # An engine without the containerd image store has no digests for its own images, only ids.
                 pinned = pinned.with_digest(found.digest) if found.digest else pinned
                 image = Resolved(name=name, reference=str(pinned), resolve_mode=mode, config=config)
@@ -126,12 +126,15 @@ class Images:
         )
 
     def _key(self, name: str, platform: llb.Platform) -> str:
-        return json.dumps([self.daemon, self.prefer_local, name, str(platform)])
+        # What was found at a mirror says nothing of what is in the registry itself, or at another mirror.
+        asked = self.bridge.mirrors.rewrite(str(llb.ImageReference.parse(name)))
+        return json.dumps([self.daemon, self.prefer_local, name, asked, str(platform)])
 
     async def _warm(self, image: Resolved, platform: llb.Platform) -> None:
         """Has the daemon look an image up while lowering still waits for the base; a failure shows in the graph."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            await self.bridge.gateway.solve(llb.marshal(image.state(platform), platform=platform), evaluate=True)
+            graph = llb.marshal(image.state(platform), platform=platform, rename=self.bridge.mirrors.rewrite)
+            await self.bridge.gateway.solve(graph, evaluate=True)
 
 
 def _written(image: Resolved) -> str:

@@ -247,14 +247,13 @@ class JoinFrontend:
 
     async def _part(self, bridge: Bridge, platform: Platform) -> tuple[Platform, tuple[Ref, bytes]]:
         name = f"{llb.ImageReference.parse(self.reference).repository}@{self.parts[platform]}"
-        found = await resolve_image(bridge, name, platform, "pull", what="what was built")
+        found = await resolve_image(bridge, name, platform, "pull", what="what was built", mirrored=False)
         return platform, (await exported_again(bridge, found, platform), found.config)
 
 
 def _concerns(node: Node, wanted: Iterable[Platform]) -> bool:
     """Whether a node may be there for one of the platforms: its settings say so, or nothing."""
-    own = [platform.normalized() for platform in node.platforms]
-    return not own or any(platform.normalized() in own for platform in wanted)
+    return not node.platforms or any(platform in node.platforms for platform in wanted)
 
 
 async def _reported(connection: Connection) -> tuple[Platform, ...]:

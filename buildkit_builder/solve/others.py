@@ -37,7 +37,7 @@ async def look_up_others(
 
 async def _look_up(bridge: Bridge, name: str, platform: llb.Platform) -> ResolvedImage | None:
     try:
-        found = await resolve_image(bridge, name, platform, "pull", optional=True)
+        found = await resolve_image(bridge, name, platform, "pull", optional=True, mirrored=False)
         architecture = llb.ImageConfig.parse(found.config).architecture
     except BuildKitError:
         return None  # there is none; whatever else is wrong with the registry, the push will say

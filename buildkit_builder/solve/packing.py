@@ -16,13 +16,12 @@ from typing import Any
 
 import grpc.aio
 
-from buildkit_builder.client.control import Control
+from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.events import StatusUpdate, VertexEvent
 from buildkit_builder.llb import Definition, Platform, from_definition, marshal
 from buildkit_builder.llb.lineage import Output, lineage
 from buildkit_builder.solve.exporters import DockerArchive, OciArchive, Push
 from buildkit_builder.solve.request import BuildRequest
-from buildkit_builder.wire import control_pb2
 
 # A step that took less has made too little for its packing to matter.
 _WORTH_SECONDS = 1.0
@@ -113,18 +112,15 @@ class LayerWatch:
 
     async def _solve(self, layers: Definition) -> None:
         request = self._request
-        message = control_pb2.SolveRequest(
-            Ref=secrets.token_hex(16),
-            Session=self._session,
-            Definition=layers.to_wire(),
-            Entitlements=request.entitlements,
-            Internal=True,
-            Exporters=[control_pb2.Exporter(Type=Push.type, Attrs=self._attributes)],
-            ExporterDeprecated=Push.type,
-            ExporterAttrsDeprecated=self._attributes,
+        message = solve_request(
+            secrets.token_hex(16),
+            session=self._session,
+            definition=layers.to_wire(),
+            exporters=[(Push.type, self._attributes or {})],
+            entitlements=request.entitlements,
+            internal=True,
+            policy=request.source_policy,
         )
-        if request.source_policy is not None:
-            message.SourcePolicy.CopyFrom(request.source_policy)
         # What stands in its way will stand in the export's, too.
         with contextlib.suppress(grpc.aio.AioRpcError):
             await self._control.solve(message)

@@ -8,12 +8,12 @@ import contextlib
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import grpc.aio
 
 from buildkit_builder import llb
-from buildkit_builder.client import failures
+from buildkit_builder.client import advice, failures
 from buildkit_builder.client.results import Ref
 from buildkit_builder.errors import BaseImageError, CapabilityError
 from buildkit_builder.identity import LABEL, Identity, base_part
@@ -27,10 +27,12 @@ from buildkit_builder.lower import (
     lower,
 )
 from buildkit_builder.plan import Plan
+from buildkit_builder.plan.steering import FOLLOWS
 from buildkit_builder.solve.images import Images, Wanted
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import Bridge, CacheEntry
 from buildkit_builder.solve.result import CONFIG_KEY, end, imports
+from buildkit_builder.solve.roles import uncached
 
 
 @dataclass(slots=True)
@@ -48,14 +50,17 @@ class Solver:
         Raises:
             CapabilityError: The daemon lacks what it needs.
         """
-        definition = llb.marshal(state, platform=self.platform)
+        definition = self._marshal(state)
         self.capabilities.require_all(definition.capabilities)
         self.bridge.remember(definition)
         return definition
 
     def head(self, state: llb.State) -> str:
         """The digest of the vertex that makes a tree, which failures name; empty for scratch."""
-        return llb.marshal(state, platform=self.platform).head or ""
+        return self._marshal(state).head or ""
+
+    def _marshal(self, state: llb.State) -> llb.Definition:
+        return llb.marshal(state, platform=self.platform, rename=self.bridge.mirrors.rewrite)
 
     async def solve(self, state: llb.State, *, evaluate: bool = False, image: bool = False) -> Ref:
         """Has a tree built, now or when something is asked of it.
@@ -83,10 +88,13 @@ class PlatformBuild:
 
     Attributes:
         attempts: By the digests of installations that were tried ahead, `done` or `waits`: they needed what they were
-            not given, and have to wait. An index may have a wheel one day that it did not have.
+            not given, and have to wait. An index may have a wheel one day that it did not have. By the digests of
+            checks, `follows`: what was before them would have steered them.
         base: The digest of the base, known after `run`.
         base_config: What the base says of itself, known after `run`.
-        waiting: The steps that have to wait, by their numbers.
+        waiting: The steps that need more than wheels, by their numbers.
+        ordered: The steps that may not be ahead at all, by their numbers.
+        tried: The steps of all installations that were tried ahead in this build, by the digests of their vertices.
         guesses: What is built upon before it is known whether images still are what they were.
         beside: What was begun that the image does not need.
     """
@@ -100,6 +108,8 @@ class PlatformBuild:
     base: str = ""
     base_config: bytes = b""
     waiting: frozenset[int] = frozenset()
+    ordered: frozenset[int] = frozenset()
+    tried: dict[str, int] = field(default_factory=dict)
     guesses: Mapping[Wanted, Resolved] | None = None
     beside: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -138,7 +148,7 @@ class PlatformBuild:
                 await end(guessed)
                 self.guesses = None
             await end(*self.beside)
-            self.waiting = frozenset()
+            self.waiting = self.ordered = frozenset()
         return await self._settle()
 
     def _wanted(self) -> list[Wanted]:
@@ -151,21 +161,52 @@ class PlatformBuild:
         """Until it is clear which steps have to wait for which."""
         while True:
             lowered = await self.lower()
-            tries = {self.solver.head(state): number for number, state in lowered.attempts.items()}
-            known = {digest: self.attempts.recall(digest) for digest in tries}
-            if "waits" in known.values():
-                self.waiting |= {number for digest, number in tries.items() if known[digest] == "waits"}
+            if self._recall(lowered):
                 continue
-            ref = await self._attempted(lowered, tries) if tries else await self.solver.solve(lowered.state, image=True)
-            if ref is not None:
-                return lowered, ref
+            if not (lowered.attempts or lowered.parts or lowered.checks):
+                return lowered, await self.solver.solve(lowered.state, image=True)
+            checks = [asyncio.ensure_future(self._check(*item)) for item in lowered.checks.items()]
+            try:
+                ref = await self._attempted(lowered)
+                if all(found == "fine" for found in await asyncio.gather(*checks)) and ref is not None:
+                    return lowered, ref
+            except grpc.aio.AioRpcError:
+                # What fails may do so since something before it was ahead and should not have been.
+                if "follows" not in await asyncio.gather(*checks):
+                    raise
+            finally:
+                await end(*checks)
+
+    def _recall(self, lowered: Lowered) -> bool:
+        """Whether something that is to be tried ahead is remembered to have to wait."""
+        waiting, ordered = self.waiting, self.ordered
+        self.waiting |= self._remembered(lowered.attempts, "waits")
+        self.ordered |= self._remembered(lowered.checks, "follows") | self._remembered(lowered.parts, "follows")
+        return (waiting, ordered) != (self.waiting, self.ordered)
+
+    def _remembered(self, states: Mapping[int, llb.State], verdict: str) -> frozenset[int]:
+        return frozenset(n for n, state in states.items() if self.attempts.recall(self.solver.head(state)) == verdict)
+
+    async def _check(self, number: int, state: llb.State) -> Literal["fine", "follows", "unknown"]:
+        """Whether a step may be ahead of those before it; `unknown` where one of those failed."""
+        try:
+            await self.solver.solve(state, evaluate=True)
+        except grpc.aio.AioRpcError as error:
+            failure, digest = failures.decode(error), self.solver.head(state)
+            self.ordered |= {number}
+            if {digest, uncached(digest)} & set(failure.vertexes):
+                self.attempts.note(digest, "follows")
+            elif not self._is_strange(failure, state):
+                return "unknown"
+            return "follows"
+        return "fine"
 
     async def lower(self) -> Lowered:
         """Lowers, which asks the daemon for what only it knows and builds nothing."""
         # Every image that lowering will ask for is looked up at once: each costs a registry's answer.
         for wanted in self._wanted():
             self.images.begin(*wanted)
-        return await self._drive(lower(self.plan, self.platform, self.environment, self.waiting))
+        return await self._drive(lower(self.plan, self.platform, self.environment, self.waiting, self.ordered))
 
     async def _drive(self, lowering: Generator[Question, Any, Lowered]) -> Lowered:
         try:
@@ -176,32 +217,48 @@ class PlatformBuild:
             lowered: Lowered = done.value
             return lowered
 
-    async def _attempted(self, lowered: Lowered, tries: Mapping[str, int]) -> Ref | None:
+    async def _attempted(self, lowered: Lowered) -> Ref | None:
         """Builds an image with installations that are tried ahead.
-
-        Args:
-            lowered: The image.
-            tries: The numbers of their steps, by the digests of their vertices.
 
         Returns:
             The files; `None` where one of the installations has to wait.
         """
-        if None in map(self.attempts.recall, tries):
+        states = [*lowered.attempts.items(), *lowered.parts.items()]
+        tries = {self.solver.head(state): number for number, state in states}
+        self.tried |= tries | {uncached(digest): number for digest, number in tries.items()}
+        attempts = [self.solver.head(state) for state in lowered.attempts.values()]
+        if None in map(self.attempts.recall, attempts):
             # Not to be ended with an attempt that fails: it is wanted all the same.
             self.beside.append(self.bridge.aside(self._apart(lowered)))
         try:
             ref = await self.solver.solve(lowered.state, evaluate=True, image=True)
         except grpc.aio.AioRpcError as error:
-            failed = [digest for digest in failures.decode(error).vertexes if digest in tries]
-            if not failed:
+            failure = failures.decode(error)
+            told = {self.tried[digest] for digest in failure.vertexes if digest in self.tried} & set(tries.values())
+            if not tries or not (told or self._is_strange(failure, lowered.state)):
                 raise
-            for digest in failed:
-                self.attempts.note(digest, "waits")
-            self.waiting |= {tries[digest] for digest in failed}
+            for digest, number in tries.items():
+                if number in told:
+                    self.attempts.note(digest, "follows" if number in lowered.parts else "waits")
+            failed = told or set(tries.values())
+            self.waiting |= failed - set(lowered.parts)
+            self.ordered |= failed & set(lowered.parts)
             return None
-        for digest in tries:
+        for digest in attempts:
             self.attempts.note(digest, "done")
         return ref
+
+    def _is_strange(self, failure: failures.Failure, state: llb.State) -> bool:
+        """Whether a graph failed of a vertex that is none of its own.
+
+        Of steps that come to the same the daemon runs one, and names that one: it may belong to a graph of this build
+        that was given up, or to another build. So it may be an installation that was tried ahead. If the image fails of
+        it all the same, it does so in the written order.
+        """
+        own = self.solver.define(state).digests
+        if {*own, *map(uncached, own)}.intersection(failure.vertexes):
+            return False
+        return bool(failure.vertexes) or FOLLOWS in (failure.exit_code, advice.exit_code_in(failure.message))
 
     async def _apart(self, lowered: Lowered) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError):
@@ -232,7 +289,12 @@ class PlatformBuild:
             raise
 
     async def _build_lines(self, question: BuildLines) -> Lowered:
-        """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes."""
+        """Has the daemon's own Dockerfile frontend go on from an image, and takes over the graph that it makes.
+
+        Raises:
+            CapabilityError: It would look for the image in a registry, or does not say what it has made.
+        """
+        self.solver.capabilities.require("frontend.inputs.named")
         image = question.image
         text = "\n".join(["FROM base", *question.lines, ""])
         dockerfile = llb.scratch().file(llb.mkfile("/Dockerfile", text.encode()), name=question.name)

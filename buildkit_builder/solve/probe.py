@@ -43,7 +43,7 @@ class PlatformProbe:
         reference = str(llb.ImageReference.parse(self.reference))
         for platform in self.platforms:
             try:
-                found = await resolve_image(bridge, reference, platform, "pull", optional=True)
+                found = await resolve_image(bridge, reference, platform, "pull", optional=True, mirrored=False)
             except BaseImageError:
                 self.missing.append(platform)
                 continue

@@ -21,7 +21,9 @@ from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.exporters import Exporter, Push
 from buildkit_builder.solve.files import FilesSession
 from buildkit_builder.solve.layers import SharedLayers
+from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
+from buildkit_builder.solve.roles import Roles
 from buildkit_builder.wire import sourcepolicy_pb2
 
 
@@ -49,8 +51,18 @@ class Bridge(Protocol):
         ...
 
     @property
+    def roles(self) -> Roles:
+        """What the build knows of its vertices."""
+        ...
+
+    @property
     def registries(self) -> Registries:
         """Those whose credentials the daemon may have: to be told of every image before it is asked for."""
+        ...
+
+    @property
+    def mirrors(self) -> Mirrors:
+        """What images are fetched from instead of the registries that their names begin with."""
         ...
 
     def remember(self, definition: Definition) -> None:
@@ -65,13 +77,16 @@ class Bridge(Protocol):
         """Lets something go on beside the frontend, at most until the build is over; its failure is nobody's."""
         ...
 
-    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+    def explain(
+        self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None, mirror: str | None = None
+    ) -> BuildKitError:
         """What a call of the gateway that failed means to the user.
 
         Args:
             error: Of the call.
             doing: What was being done, as in "while looking up the base image".
             image: The image that it was done to.
+            mirror: Its name at the mirror that was asked, if one was.
         """
         ...
 
@@ -89,6 +104,11 @@ class CacheEntry:
     type: str
     attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     platform: Platform | None = None
+
+    @property
+    def wire(self) -> tuple[str, Mapping[str, str]]:
+        """Its type and its attributes, as requests take them."""
+        return self.type, self.attributes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +147,8 @@ class BuildRequest:
         cache_imports: Where steps may be found that were run elsewhere.
         cache_exports: Where this build's steps are left for others.
         notes: What the user is told as the build begins.
-        source_policy: Rules that rewrite sources.
+        mirrors: What images are fetched from instead of the registries that their names begin with.
+        source_policy: Rules by which the daemon rewrites the sources that it names itself.
         entitlements: What steps may do beyond the usual: `network.host`, `security.insecure`.
         internal: Kept out of the daemon's history.
         files: Serves the local sources in place of the build's own session, where builds share them.
@@ -143,6 +164,7 @@ class BuildRequest:
     cache_imports: tuple[CacheEntry, ...] = ()
     cache_exports: tuple[CacheExport, ...] = ()
     notes: tuple[str, ...] = ()
+    mirrors: Mirrors = NO_MIRRORS
     source_policy: sourcepolicy_pb2.Policy | None = None
     entitlements: tuple[str, ...] = ()
     internal: bool = False
@@ -182,6 +204,5 @@ def named_registries(request: BuildRequest) -> Registries:
         # Whatever is the name of an image is the whole of these, or stands in the others.
         registries.add(*(attributes[key] for key in ("name", "ref") if key in attributes))
         registries.add_text(*attributes.values())
-    if request.source_policy is not None:
-        registries.add_text(*(rule.updates.identifier for rule in request.source_policy.rules))
+    registries.add_text(*(mirror for _, mirror in request.mirrors.registries))
     return registries

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from buildkit_builder import llb
 from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.errors import SolveError
 from buildkit_builder.solve.request import CacheEntry
 
 T = TypeVar("T")
@@ -39,12 +40,19 @@ def result_of(
 
 
 def images_of(result: Result, platforms: tuple[llb.Platform, ...]) -> dict[llb.Platform, tuple[Ref, bytes]]:
-    """The other way round: files and config by platform, of what a frontend of the daemon gave."""
+    """The other way round: files and config by platform, of what a frontend of the daemon gave.
+
+    Raises:
+        SolveError: It made nothing for one of the platforms.
+    """
     images = {}
     for platform in platforms:
-        ref = result.refs.get(str(platform), result.ref)
+        ref = result.refs.get(str(platform)) if result.refs or len(platforms) > 1 else result.ref
+        if ref is None:
+            made = ", ".join(result.refs) or "no platform by its name"
+            raise SolveError(f"The daemon's frontend made no image for {platform}: it made one for {made}.")
         config = result.metadata.get(f"{CONFIG_KEY}/{platform}", result.metadata.get(CONFIG_KEY, b"{}"))
-        images[platform] = (ref or Ref(), config)
+        images[platform] = (ref, config)
     return images
 
 
@@ -72,11 +80,7 @@ def imports(
         entries: The caches.
         platform: Leaves out those that are of another.
     """
-    return [
-        (entry.type, entry.attributes)
-        for entry in entries
-        if platform is None or entry.platform is None or entry.platform == platform
-    ]
+    return [entry.wire for entry in entries if platform is None or entry.platform is None or entry.platform == platform]
 
 
 def bases_of(result: Result, platforms: tuple[llb.Platform, ...]) -> dict[llb.Platform, bytes]:

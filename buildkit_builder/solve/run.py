@@ -17,9 +17,9 @@ from typing import Any
 
 import grpc
 
-from buildkit_builder.client import failures
+from buildkit_builder.client import advice, failures
 from buildkit_builder.client.connection import Connection
-from buildkit_builder.client.control import Control
+from buildkit_builder.client.control import Control, solve_request
 from buildkit_builder.client.gateway import Gateway, ResolvedImage
 from buildkit_builder.client.results import Result
 from buildkit_builder.errors import BuildKitError, CredentialsError, DaemonLostError, SolveError
@@ -31,23 +31,20 @@ from buildkit_builder.session.session import Session
 from buildkit_builder.solve.cache_export import INLINE, CacheWriters
 from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.delivery import Delivery
-from buildkit_builder.solve.exporters import Exporter
+from buildkit_builder.solve.demands import require_capabilities, require_index
 from buildkit_builder.solve.layers import Turn
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.packing import LayerWatch
-from buildkit_builder.solve.request import BuildRequest, BuildResult, CacheEntry, named_registries
+from buildkit_builder.solve.request import BuildRequest, BuildResult, named_registries
 from buildkit_builder.solve.result import gather
+from buildkit_builder.solve.roles import Roles, uncached
 from buildkit_builder.wire import control_pb2
 
 _PAINT_SECONDS = 0.1
 # How long the daemon may take to end a solve whose frontend has failed, and to send the last of its status.
 _GRACE_SECONDS = 5.0
 _REFUSED_SECONDS = 0.5
-# How options of a build begin that daemons read themselves, and what daemons that do are capable of.
-_READ_BY_DAEMON = {
-    "attest:": ("exporter.image.attestations", "attest how an image was made"),
-    "build-arg:SOURCE_DATE_EPOCH": ("exporter.sourcedateepoch", "set the time of an image"),
-}
 
 
 async def build(
@@ -75,6 +72,9 @@ async def build(
             return await _Build(connection, request, display, redact).run()
     except BaseException as caught:
         error = caught
+        for service in request.attachables:
+            if isinstance(service, Auth):
+                service.forget()
         raise
     finally:
         display.done(error)
@@ -88,6 +88,7 @@ class _Build:
     redact: Callable[[str], str]
     ref: str = field(default_factory=lambda: secrets.token_hex(16))
     trace: Trace = field(default_factory=Trace)
+    roles: Roles = field(default_factory=Roles)
     definitions: list[Definition] = field(default_factory=list)
     beside: list[asyncio.Future[None]] = field(default_factory=list)
     returning: bool = False
@@ -125,6 +126,9 @@ class _Build:
                 # The session knows better than the daemon why a file could not be sent.
                 raise session.failure or error from error
             delivery.complete()
+            for service in (*self.request.attachables, self.request.files):
+                for notice in getattr(service, "notices", ()):
+                    self.display.log(notice)
         finally:
             # Not before the session is over: until then something may still be written.
             delivery.discard()
@@ -140,9 +144,15 @@ class _Build:
         """Images that this build or one that runs beside it has looked up."""
         return self.request.lookups
 
+    @property
+    def mirrors(self) -> Mirrors:
+        """What images are fetched from instead of their registries."""
+        return self.request.mirrors
+
     def remember(self, definition: Definition) -> None:
         """Keeps a graph, so that a failure in it can be described."""
         self.definitions.append(definition)
+        self.roles.learn(definition)
 
     def expect(self, image: Definition, platform: Platform) -> None:
         """Has layers of an image that are done packed while others are made."""
@@ -161,7 +171,10 @@ class _Build:
     @contextlib.asynccontextmanager
     async def _writing_caches(self, control: Control, session: str) -> AsyncIterator[None]:
         """Has caches ready to be written, as long as the body runs."""
-        self.caches = CacheWriters(control, lambda ref: Gateway(self.connection.channel, ref), session, self.request)
+        self.caches = CacheWriters(
+            control, lambda ref: Gateway(self.connection.channel, ref), session, self.request,
+            can_have_store=not self.connection.daemon.is_before_0_11,
+        )  # fmt: skip
         self.caches.open()
         try:
             yield
@@ -200,8 +213,9 @@ class _Build:
     async def _frontend(self) -> None:
         """Makes the result and hands it over, or tells the daemon that there will be none: `Return` is called once."""
         try:
-            await self._require_capabilities()
+            await require_capabilities(self.request, self.gateway)
             result = await self.request.frontend.build(self)
+            require_index(self.request, result)
             await self._take_turn(result)
         except asyncio.CancelledError:
             raise
@@ -235,29 +249,6 @@ class _Build:
             await self.gateway.return_error(status)
             self.returned = True
 
-    async def _require_capabilities(self) -> None:
-        """What a daemon lacks of the request it would ignore without a word.
-
-        Raises:
-            CapabilityError: The daemon lacks something; nothing was built yet.
-        """
-        request = self.request
-        purposes = {
-            **{name: "annotate an image" for exporter in request.exporters for name in exporter.capabilities},
-            **({"exporter.multiple": "export one build in several ways"} if len(request.exporters) > 1 else {}),
-            **({"source.policy": "use registry mirrors"} if request.source_policy is not None else {}),
-            **{
-                capability: purpose
-                for key in request.frontend_attributes
-                for prefix, (capability, purpose) in _READ_BY_DAEMON.items()
-                if key.startswith(prefix)
-            },
-        }
-        if purposes:
-            pong = await self.gateway.ping()
-            for name, purpose in purposes.items():
-                pong.llb.require(name, purpose)
-
     async def _give_up(self, solve: asyncio.Future[Mapping[str, str]]) -> None:
         """The frontend's own failure is what to tell; the solve only has to be over."""
         await asyncio.wait((solve,), timeout=_GRACE_SECONDS)
@@ -265,26 +256,18 @@ class _Build:
 
     def _request(self) -> control_pb2.SolveRequest:
         request = self.request
-        message = control_pb2.SolveRequest(
-            Ref=self.ref,
-            Session=self.own_session_id,
-            FrontendAttrs=dict(request.frontend_attributes),
-            Entitlements=request.entitlements,
-            Internal=request.internal,
-            Exporters=[_exporter(exporter) for exporter in request.exporters],
-            Cache=control_pb2.CacheOptions(
-                # Only this one is a part of the image; the others are written when that is done.
-                Exports=[_cache_entry(export.entry) for export in request.cache_exports if export.entry.type == INLINE],
-                Imports=[_cache_entry(entry) for entry in request.cache_imports],
-            ),
+        return solve_request(
+            self.ref,
+            session=self.own_session_id,
+            attributes=request.frontend_attributes,
+            exporters=[(exporter.type, exporter.attributes()) for exporter in request.exporters],
+            # Only this one is a part of the image; the others are written when that is done.
+            cache_exports=[export.entry.wire for export in request.cache_exports if export.entry.type == INLINE],
+            cache_imports=[entry.wire for entry in request.cache_imports],
+            entitlements=request.entitlements,
+            internal=request.internal,
+            policy=request.source_policy,
         )
-        if message.Exporters:
-            # Daemons before 0.13 read only these.
-            message.ExporterDeprecated = message.Exporters[0].Type
-            message.ExporterAttrsDeprecated.update(message.Exporters[0].Attrs)
-        if request.source_policy is not None:
-            message.SourcePolicy.CopyFrom(request.source_policy)
-        return message
 
     # --- status ---
 
@@ -314,7 +297,7 @@ class _Build:
             async for update in control.status(self.ref):
                 self.heard = True
                 self.watch.heard(update)
-                shown = self.news.softened(update)
+                shown = self.news.softened(self.roles.told(update))
                 self.trace.apply(shown, time.time())
                 self.display.update(shown)
                 while self.news.lines:
@@ -330,7 +313,9 @@ class _Build:
     def _translated(self, error: grpc.aio.AioRpcError) -> BuildKitError:
         return self.explain(error, doing=self._doing)
 
-    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+    def explain(
+        self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None, mirror: str | None = None
+    ) -> BuildKitError:
         """What a failed call means to the user; where the daemon only repeats an error of the session, that error."""
         said = error.details() or ""
         for service in (*self.request.attachables, self.request.files):
@@ -338,9 +323,11 @@ class _Build:
                 if str(own) in said:
                     return own if isinstance(own, BuildKitError) else BuildKitError(str(own))
         logs = [line for vertex in self.trace.failures[:3] for line in self.trace.log_tail(vertex.key, 50)]
+        same = [vertex.key for vertex in self.trace.failures if vertex.error and vertex.error in said]
         meant = failures.translate(
-            error, describe=self._describe, doing=doing, image=image, redact=self.redact, logs=logs
-        )
+            error, describe=self._describe, doing=doing, image=image, mirror=mirror, redact=self.redact, logs=logs,
+            vertexes=same[:1],
+        )  # fmt: skip
         if isinstance(meant, DaemonLostError) and self.connection.failure is not None:
             return failures.lost(str(self.connection.failure), doing=doing)
         if isinstance(meant, CredentialsError) and (hosts := self.registries.withheld):
@@ -353,17 +340,17 @@ class _Build:
     def _describe(self, digest: str) -> failures.VertexDescription | None:
         for definition in self.definitions:
             if digest in definition.digests:
+                shown = digest if self.trace.vertex(digest) else uncached(digest)
+                vertex, role = self.trace.vertex(shown), self.roles.role(digest)
+                name = self.roles.name(digest) or (vertex.title if vertex else definition.title(digest))
                 return failures.VertexDescription(
-                    name=definition.names.get(digest, digest),
+                    name=name,
                     command=definition.command(digest),
-                    log_tail=tuple(self.trace.log_tail(digest, 50)),
+                    is_script=role is not None and role.script,
+                    log_tail=tuple(self.trace.log_tail(shown, 50)),
                 )
-        return None
-
-
-def _exporter(exporter: Exporter) -> control_pb2.Exporter:
-    return control_pb2.Exporter(Type=exporter.type, Attrs=exporter.attributes())
-
-
-def _cache_entry(entry: CacheEntry) -> control_pb2.CacheOptionsEntry:
-    return control_pb2.CacheOptionsEntry(Type=entry.type, Attrs=dict(entry.attributes))
+        # Of two steps that come to the same, in this build or in one beside it, the daemon runs one, and tells of that.
+        vertex = self.trace.vertex(digest)
+        if vertex is None or advice.exit_code_in(vertex.error) is None:
+            return None
+        return failures.VertexDescription(name=vertex.title, log_tail=tuple(self.trace.log_tail(digest, 50)))

@@ -52,7 +52,7 @@ patiently() {
 
 # apt-get with lists and cache of its own; its other settings (proxies, keys) are the machine's.
 apt_for() {
-  local box=$DIR/apt/$1
+  local box=$MAIN/apt/$1
   shift
   apt-get -qq -o Dir::Etc::sourcelist="$box/sources.list" -o Dir::Etc::sourceparts=/dev/null \
     -o Dir::State::Lists="$box/lists" -o Dir::Cache="$box/cache" \
@@ -60,33 +60,42 @@ apt_for() {
 }
 
 apt_update() {
-  local box=$DIR/apt/$1
+  local box=$MAIN/apt/$1
   mkdir -p "$box/lists/partial" "$box/cache/archives/partial" "$box/debs"
   sources_for "$1" >"$box/sources.list"
   [ -s "$box/sources.list" ] || die "no Debian archive among apt's sources"
   patiently apt_for "$1" update
 }
 
+# unpack PREFIX DEB…
 unpack() {
-  local deb
-  for deb in "$@"; do dpkg-deb -x "$deb" "$PREFIX"; done
+  local prefix=$1 deb
+  shift
+  mkdir -p "$prefix"
+  for deb in "$@"; do dpkg-deb -x "$deb" "$prefix"; done
 }
 
 # Packages of the machine's own suite, with whatever they need that is not installed here.
 fetch_own() {
   apt_update "$CODENAME"
-  rm -f "$DIR/apt/$CODENAME/cache/archives"/*.deb # what a running engine may use is not unpacked again
+  rm -f "$MAIN/apt/$CODENAME/cache/archives"/*.deb # what a running engine may use is not unpacked again
   patiently apt_for "$CODENAME" install -y --download-only --reinstall --no-install-recommends "$@" >/dev/null
-  unpack "$DIR/apt/$CODENAME/cache/archives"/*.deb
+  unpack "$PREFIX" "$MAIN/apt/$CODENAME/cache/archives"/*.deb
+}
+
+# Packages of any suite, without what they need: fetch_from SUITE PREFIX PACKAGE…
+fetch_from() {
+  local suite=$1 prefix=$2 debs=$MAIN/apt/$1/debs
+  shift 2
+  apt_update "$suite" && rm -f "$debs"/*.deb && (cd "$debs" && patiently apt_for "$suite" download "$@") &&
+    unpack "$prefix" "$debs"/*.deb
 }
 
 # The engine, from the first suite whose binaries run here (they are newer than the machine's).
 fetch_engine() {
   local suite
   for suite in $SUITES; do
-    if apt_update "$suite" && (cd "$DIR/apt/$suite/debs" && rm -f -- *.deb &&
-      patiently apt_for "$suite" download docker.io docker-cli containerd docker-buildx tini-static); then
-      unpack "$DIR/apt/$suite/debs"/*.deb
+    if fetch_from "$suite" "$PREFIX" docker.io docker-cli containerd docker-buildx tini-static; then
       if "$PREFIX/usr/sbin/dockerd" --version >/dev/null && "$PREFIX/usr/bin/containerd" --version >/dev/null; then
         return
       fi
@@ -96,11 +105,13 @@ fetch_engine() {
   die "no Debian suite of '$SUITES' has an engine for this machine"
 }
 
+# wrapper FILE LINE…
 wrapper() {
-  local name=$1
+  local file=$1
   shift
-  { printf '#!/bin/sh\n'; printf '%s\n' "$@"; } >"$BIN/$name"
-  chmod 755 "$BIN/$name"
+  { printf '#!/bin/sh\n'; printf '%s\n' "$@"; } >"$file.part"
+  chmod 755 "$file.part"
+  mv "$file.part" "$file"
 }
 
 # The unpacked programs under their plain names, each finding its libraries in the prefix.
@@ -112,22 +123,25 @@ write_wrappers() {
   ln -sfn "$usr/libexec/docker/cli-plugins/docker-buildx" "$DOCKER_CONFIG/cli-plugins/docker-buildx"
   ln -sfn "$usr/bin/docker" "$BIN/docker"
   ln -sfn "$usr/bin/docker-registry" "$BIN/docker-registry"
-  wrapper dockerd "export PATH='$BIN:$usr/sbin:$usr/bin:'\"\$PATH\"" "exec '$usr/sbin/dockerd' \"\$@\""
-  wrapper skopeo "export $libs" "exec '$usr/bin/skopeo' \"\$@\""
-  wrapper mmdebstrap "export PERL5LIB='$usr/share/perl5:$usr/share/perl/5.36:$usr/lib/$lib/perl/5.36'" \
+  wrapper "$BIN/dockerd" "export PATH='$BIN:$usr/sbin:$usr/bin:'\"\$PATH\"" "exec '$usr/sbin/dockerd' \"\$@\""
+  wrapper "$BIN/skopeo" "export $libs" "exec '$usr/bin/skopeo' \"\$@\""
+  wrapper "$BIN/mmdebstrap" "export PERL5LIB='$usr/share/perl5:$usr/share/perl/5.36:$usr/lib/$lib/perl/5.36'" \
     "exec '$usr/bin/mmdebstrap' \"\$@\""
-  wrapper sshd "export $libs" "exec '$usr/sbin/sshd' \"\$@\""
-  wrapper ssh "export $libs" "exec '$usr/bin/ssh' \"\$@\""
-  wrapper ssh-keygen "export $libs" "exec '$usr/bin/ssh-keygen' \"\$@\""
-  if [ -x "$usr/sbin/dnsmasq" ]; then wrapper dnsmasq "export $libs" "exec '$usr/sbin/dnsmasq' \"\$@\""; fi
-  wrapper ip "export $libs" "for ip in '$PREFIX/bin/ip' '$PREFIX/sbin/ip' '$usr/sbin/ip' '$usr/bin/ip'; do" \
+  wrapper "$BIN/sshd" "export $libs" "exec '$usr/sbin/sshd' \"\$@\""
+  wrapper "$BIN/ssh" "export $libs" "exec '$usr/bin/ssh' \"\$@\""
+  wrapper "$BIN/ssh-keygen" "export $libs" "exec '$usr/bin/ssh-keygen' \"\$@\""
+  if [ -x "$usr/sbin/dnsmasq" ]; then wrapper "$BIN/dnsmasq" "export $libs" "exec '$usr/sbin/dnsmasq' \"\$@\""; fi
+  wrapper "$BIN/ip" "export $libs" "for ip in '$PREFIX/bin/ip' '$PREFIX/sbin/ip' '$usr/sbin/ip' '$usr/bin/ip'; do" \
     "  [ -f \"\$ip\" ] && [ ! -L \"\$ip\" ] && exec \"\$ip\" \"\$@\"" 'done'
-  wrapper iptables "export $libs" "exec '$usr/sbin/xtables-nft-multi' iptables \"\$@\""
-  wrapper ip6tables "export $libs" "exec '$usr/sbin/xtables-nft-multi' ip6tables \"\$@\""
+  wrapper "$BIN/iptables" "export $libs" "exec '$usr/sbin/xtables-nft-multi' iptables \"\$@\""
+  wrapper "$BIN/ip6tables" "export $libs" "exec '$usr/sbin/xtables-nft-multi' ip6tables \"\$@\""
 }
 
 # A folder from before the engine had a name server of its own has none.
 dns_ready() { [ -x "$BIN/dnsmasq" ]; }
+
+# What a running engine needs beside it.
+tools_ready() { if [ -n "$BESIDE" ]; then in_namespace; else ssh_ready && dns_ready && emulator_ready; fi; }
 
 # A folder from before the tests had a machine to reach over ssh has neither.
 ssh_ready() { [[ -x $PREFIX/usr/sbin/sshd && -x $BIN/sshd ]]; }

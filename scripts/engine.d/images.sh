@@ -56,7 +56,7 @@ platforms_of() {
 has_image() {
   local platform
   grep -qxF "$1" <<<"$IMAGES" || return 1
-  if ! pid_of dockerd >/dev/null; then return 0; fi
+  if [ -n "$BESIDE" ] || ! pid_of dockerd >/dev/null; then return 0; fi
   for platform in $(platforms_of "$1"); do
     grep -qw "$platform" "$(stamp "$1")" 2>/dev/null || return 1
   done
@@ -114,6 +114,7 @@ make_image() {
 }
 
 image_names() {
+  if [ -n "$BESIDE" ]; then beside_names && return; fi
   printf '%s\n' python:3.11-slim-bookworm "$UV_IMAGE" python:3.13-slim-bookworm debian:bookworm-slim \
     "ghcr.io/flyteorg/flyte:py3.11-v$FLYTE_VERSION" "ghcr.io/flyteorg/flyte:py3.13-v$FLYTE_VERSION"
 }

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
+import ssl
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder.client.connection import Pool, connect
+from buildkit_builder.client.connection import Connection, Pool, connect
 from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import TLS, Endpoint
+from buildkit_builder.client.endpoint import TLS, Endpoint, Kind
 from buildkit_builder.errors import CapabilityError, EndpointError
 from buildkit_builder.wire import control_pb2, services
 from tests.fakes import certificates
@@ -295,7 +298,113 @@ async def test_cancelled_build_leaves_the_pool_to_others() -> None:
         assert impatient.cancelled()
 
 
+# --- sockets whose names are not plain ---
+
+ODD = (
+    "a%41", "100%", "a#b", "a?b", "a?b=c&d", "a,b", "a b", "Übung", "日本", "a;b:c@d", "~$&'()[]{}|\\\"", "a\nb",
+    "long/" + "/".join(["x" * 60] * 4),
+)  # fmt: skip
+
+
+def odd_link(folder: Path, name: str, socket: str) -> str:
+    """The address of a socket by another name: for whoever connects it is that of the socket."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(socket)
+    return f"unix://{path}"
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_socket_of_a_buildkitd(tmp_path: Path, name: str) -> None:
+    """The path of a socket is taken as it is, be it that a URI could not be written so, or that it is very long."""
+    before = set(Path(tempfile.gettempdir()).glob("bkb-*"))
+    async with FakeBuildKit() as fake:
+        address = odd_link(tmp_path, name, fake.path)
+        async with await connect(buildkit(address)) as connection:
+            assert ("v0.25.2", address) == (connection.daemon.version, connection.endpoint.address)
+            await fake.lose()
+            await _until(lambda: connection.channel.get_state() != grpc.ChannelConnectivity.READY)
+            await fake.start()
+            # What leads there stays as long as the connection, for the next one.
+            assert await _answers(connection)
+
+    assert before >= set(Path(tempfile.gettempdir()).glob("bkb-*"))
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_socket_of_an_engine(tmp_path: Path, name: str) -> None:
+    """So it is where an engine is pinged and upgraded there."""
+    async with FakeBuildKit() as fake, FakeEngine(fake.path) as engine:
+        address = odd_link(tmp_path, name, engine.address.removeprefix("unix://"))
+        async with await connect(docker(address)) as connection:
+            assert ("v0.25.2", "docker") == (connection.daemon.version, connection.endpoint.kind)
+
+
+async def test_odd_socket_that_is_not_there(tmp_path: Path) -> None:
+    """The error has the name that the user gave, in full."""
+    for name in ODD:
+        with pytest.raises(EndpointError) as caught:
+            await connect(buildkit(f"unix://{tmp_path}/{name}"))
+        assert f"unix://{tmp_path}/{name}," in str(caught.value)
+        assert "No such file" in str(caught.value)
+
+
+async def _answers(connection: Connection) -> bool:
+    """Whether the daemon is found again, in time."""
+    await _until(lambda: connection.channel.get_state(try_to_connect=True) == grpc.ChannelConnectivity.READY)
+    return bool(await Control(connection.channel).list_workers())
+
+
 async def _until(condition: Callable[[], bool]) -> None:
     """Wait for what only the system can report; the suite's own time limit ends it."""
     while not condition():
         await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def alerting(context: ssl.SSLContext) -> Iterator[str]:
+    """A port of a server that says in TLS's own words why it goes no further, as Go's does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as secured:
+                        secured.recv(1)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", ["buildkit", "docker"])
+@pytest.mark.parametrize("alerts", [True, False])
+async def test_a_client_certificate_that_is_wanted(tmp_path: Path, kind: Kind, alerts: bool) -> None:
+    """Who has none is told of that, and nothing of sockets of ours."""
+    certs = certificates.make(tmp_path)
+    context = certs.server_context("h2")
+    tls = TLS(ca=str(certs.ca))
+    async with contextlib.AsyncExitStack() as stack:
+        if alerts:
+            address = stack.enter_context(alerting(context))
+        else:
+            fake = await stack.enter_async_context(FakeBuildKit())
+            address = (await stack.enter_async_context(FakeEngine(fake.path, api="1.53", tls=context))).address
+        with pytest.raises(EndpointError) as caught:
+            await connect(Endpoint(address=address, kind=kind, tls=tls))
+
+    assert "client certificate" in str(caught.value)
+    assert [] == [word for word in ("bkb-", "unix:", "Start Docker") if word in str(caught.value)]
+
+
+async def test_a_port_that_closes_at_once_names_no_socket_of_ours() -> None:
+    """The address that was given is told, once."""
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+        address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(EndpointError, match="it closed the connection") as caught:
+            await connect(buildkit(address))
+
+    assert "bkb-" not in str(caught.value)

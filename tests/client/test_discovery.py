@@ -333,10 +333,16 @@ def test_docker_tls_without_verification(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "address"),
-    [("tcp://far", "tcp://far:2375"), ("far:99", "tcp://far:99"), ("tcp://[::1]", "tcp://[::1]:2375")],
+    [
+        ("tcp://far", "tcp://far:2375"),
+        ("far:99", "tcp://far:99"),
+        ("tcp://[::1]", "tcp://[::1]:2375"),
+        ("tcp://:2375", "tcp://localhost:2375"),
+        ("tcp://", "tcp://localhost:2375"),
+    ],
 )
 def test_docker_host_defaults(tmp_path: Path, host: str, address: str) -> None:
-    """DOCKER_HOST may leave out the scheme and the port."""
+    """DOCKER_HOST may leave out the scheme, the host and the port."""
     assert address == found(tmp_path, DOCKER_HOST=host).address
 
 
@@ -357,11 +363,103 @@ def test_docker_host_of_windows(tmp_path: Path) -> None:
 
 
 def test_damaged_docker_config(tmp_path: Path) -> None:
-    """A config.json that is no JSON is an error that names the file."""
+    """As in docker, a config.json that makes no sense chooses no context; the build says what is wrong with it."""
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker/config.json").write_text("{")
 
-    assert "config.json cannot be read" in refusal(tmp_path)
+    assert "unix:///var/run/docker.sock" == found(tmp_path, "/var/run/docker.sock").address
+
+
+# --- what a shell or a file has put around ---
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {}", "{} \t", "\n{}\r\n"])
+def test_blanks_around_an_address(tmp_path: Path, around: str) -> None:
+    """Variables, settings, contexts and builders may have blanks and line breaks around what they say."""
+    engine, daemon = around.format("unix:///d.sock"), around.format("unix:///b.sock")
+    store_context(tmp_path, "one", engine)
+    store = tmp_path / ".docker/buildx/instances"
+    store.mkdir(parents=True)
+    for name, driver, endpoint in (("far", "remote", daemon), ("box", "docker-container", engine)):
+        content = {"Name": name, "Driver": driver, "Nodes": [{"Name": f"{name}0", "Endpoint": endpoint}]}
+        (store / name).write_text(json.dumps(content))
+
+    assert "unix:///d.sock" == found(tmp_path, DOCKER_HOST=engine).address
+    assert "unix:///b.sock" == found(tmp_path, BUILDKIT_HOST=daemon).address
+    assert "unix:///b.sock" == found(tmp_path, options=EndpointOptions(address=daemon)).address
+    assert (
+        "unix:///d.sock"
+        == found(tmp_path, options=EndpointOptions(address=around.format("docker")), DOCKER_HOST=engine).address
+    )
+    assert "unix:///d.sock" == found(tmp_path, DOCKER_CONTEXT=around.format("one")).address
+    assert "unix:///b.sock" == found(tmp_path, BUILDX_BUILDER=around.format("far")).address
+    box = found(tmp_path, options=EndpointOptions(builder="box")).engine
+    assert box is not None
+    assert "unix:///d.sock" == box.address
+    assert "`unix:///d.sock`" == search(tmp_path, DOCKER_HOST=engine).looked[-1].found.partition(": ")[0]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_blank_variables_say_nothing(tmp_path: Path, blank: str) -> None:
+    """A variable of blanks is not set, as for docker."""
+    socket = "/var/run/docker.sock"
+    chosen = found(tmp_path, socket, BUILDKIT_HOST=blank, BUILDX_BUILDER=blank, DOCKER_HOST=blank, DOCKER_CONTEXT=blank)
+
+    assert f"unix://{socket}" == chosen.address
+
+
+def test_a_builder_in_use_with_an_engine_in_blanks(tmp_path: Path) -> None:
+    """Which builder is used with an engine buildx keeps by the engine's address without them."""
+    store = tmp_path / ".docker/buildx"
+    (store / "instances").mkdir(parents=True)
+    node = {"Name": "a", "Endpoint": "tcp://h:1"}
+    (store / "instances/mine").write_text(json.dumps({"Name": "mine", "Driver": "remote", "Nodes": [node]}))
+    (store / "current").write_text(json.dumps({"Key": "unix:///d.sock", "Name": "mine"}))
+
+    assert "tcp://h:1" == found(tmp_path, DOCKER_HOST="unix:///d.sock\n").address
+
+
+@pytest.mark.parametrize("path", ["/a%41", "/a b", "/a#b", "/a?b", "/a,b", "/ü", "@name", "@na%me"])
+def test_paths_stay_as_they_are(tmp_path: Path, path: str) -> None:
+    """Nothing in a socket's path means anything, whoever names it."""
+    store_context(tmp_path, "one", f"unix://{path}")
+
+    assert f"unix://{path}" == found(tmp_path, DOCKER_HOST=f"unix://{path}").address
+    assert f"unix://{path}" == found(tmp_path, BUILDKIT_HOST=f"unix://{path}").address
+    assert f"unix://{path}" == found(tmp_path, options=EndpointOptions(address=f"docker+unix://{path}")).address
+    assert f"unix://{path}" == found(tmp_path, DOCKER_CONTEXT="one").address
+
+
+def test_paths_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for docker a relative path is one from the working folder, if there is anything."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/x.sock").touch()
+
+    for given in ("unix://run/x.sock", "unix://./run/x.sock", "unix://run/../run/x.sock"):
+        assert f"unix://{tmp_path}/run/x.sock" == found(tmp_path, DOCKER_HOST=given).address
+        assert f"unix://{tmp_path}/run/x.sock" == found(tmp_path, options=EndpointOptions(address=given)).address
+    assert "unix:///PATH" in refusal(tmp_path, DOCKER_HOST="unix://other/x.sock")
+
+
+def test_unix_without_a_path(tmp_path: Path) -> None:
+    """For docker that is the default socket; a buildkitd has none to mean."""
+    assert "unix:///var/run/docker.sock" == found(tmp_path, DOCKER_HOST="unix://").address
+    assert "unix:///PATH" in refusal(tmp_path, BUILDKIT_HOST="unix://")
+    assert "unix:///PATH" in refusal(tmp_path, BUILDKIT_HOST="unix://@")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b'\xef\xbb\xbf{"currentContext": "one"}', b'{"CURRENTCONTEXT": "one"} x', b'{"currentContext": 1}'],
+)
+def test_a_config_that_docker_can_read(tmp_path: Path, content: bytes) -> None:
+    """Whatever docker takes for its config does not end the search, and chooses what it says."""
+    store_context(tmp_path, "one", "unix:///one.sock")
+    (tmp_path / ".docker/config.json").write_bytes(content)
+    expected = "/one.sock" if b"one" in content else "/var/run/docker.sock"
+
+    assert f"unix://{expected}" == found(tmp_path, "/var/run/docker.sock").address
 
 
 # --- what was looked at ---

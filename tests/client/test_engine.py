@@ -18,7 +18,8 @@ from buildkit_builder import llb
 from buildkit_builder.client import events
 from buildkit_builder.client.connection import Connection, connect
 from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import TLS, Endpoint
+from buildkit_builder.client.discovery import resolve
+from buildkit_builder.client.endpoint import TLS, Endpoint, EndpointOptions
 from buildkit_builder.client.failures import VertexDescription, status_of, translate
 from buildkit_builder.client.gateway import Gateway, Pong
 from buildkit_builder.client.results import Ref, Result
@@ -334,6 +335,32 @@ async def test_engine_on_a_socket_called_buildkit(engine: Engine) -> None:
     async with await connect(Endpoint(address=engine.address, kind="buildkit")) as connection:
         assert endpoint_of(engine).kind == connection.endpoint.kind
         assert b"world" == await read_trivial(connection)
+
+
+@pytest.mark.parametrize("name", ["a%41 b#c?d,e=ü", "/".join(["x" * 60] * 4)])
+async def test_engine_on_an_odd_socket(engine: Engine, tmp_path: Path, name: str) -> None:
+    """The path of a socket may have anything in it, and be as long as a path may be."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(socket_of(engine))
+    endpoint = resolve(
+        EndpointOptions(), environ={"DOCKER_HOST": f" unix://{path}\n", "HOME": str(tmp_path)}, home=tmp_path
+    )
+    async with await connect(endpoint) as connection:
+        assert b"world" == await read_trivial(connection)
+
+
+@pytest.mark.parametrize("upgrade", [True, False])
+async def test_engine_on_an_abstract_socket(engine: Engine, tmp_path: Path, upgrade: bool) -> None:
+    """A socket of Linux's without a path is an engine's, or a buildkitd's."""
+    name = f"bkb%test,{uuid.uuid4().hex}"
+    variable = "BUILDKIT_HOST" if upgrade else "DOCKER_HOST"
+    upgrade = upgrade and bool(engine.docker_host)
+    async with Front(socket_of(engine), upgrade=upgrade, path=f"\0{name}"):
+        endpoint = resolve(EndpointOptions(), environ={variable: f"unix://@{name}"}, home=tmp_path)
+        async with await connect(endpoint) as connection:
+            assert f"unix://@{name}" == connection.endpoint.address
+            assert b"world" == await read_trivial(connection)
 
 
 def _runs(vertex: events.VertexEvent) -> bool:

@@ -17,6 +17,7 @@ from buildkit_builder.errors import (
     CredentialsError,
     DaemonLostError,
     DiskFullError,
+    ImageError,
     RegistryError,
     SolveError,
     StepFailedError,
@@ -267,6 +268,29 @@ def test_registry(message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "begins"),
+    [
+        (
+            'failed to authorize: failed to fetch anonymous token: Get "https://auth.reg.io/token": no such host',
+            "A registry could not be reached (while building): failed to authorize",
+        ),
+        (
+            "failed to fetch: unexpected status from GET request to https://reg.io/v2/: 503 Service Unavailable",
+            "A registry failed (while building): failed to fetch",
+        ),
+        (
+            "failed to authorize: 401 Unauthorized",
+            "A registry refused a request for want of credentials that it accepts (while building): failed",
+        ),
+        ("failed to push: name unknown", "A registry did not accept what was pushed (while building): failed"),
+    ],
+)
+def test_a_registry_of_which_no_image_is_known(message: str, begins: str) -> None:
+    """It is told in a sentence that names nothing where nothing is known."""
+    assert str(meaning(rpc_error(message))).startswith(begins)
+
+
+@pytest.mark.parametrize(
     ("message", "image"),
     [
         ("failed to resolve source metadata for reg.io/x:1: reg.io/x:1: not found", None),
@@ -329,6 +353,7 @@ def test_cancelled(code: grpc.StatusCode, message: str) -> None:
         (grpc.StatusCode.UNKNOWN, "failed to load LLB: unknown API capability exec.new"),
         (grpc.StatusCode.UNKNOWN, "requested experimental feature mergeop  has been disabled on the build server"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (5000000 vs. 4194304)"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "grpc: received message larger than max (16777216 vs. 4194304)"),
     ],
 )
 def test_capability(code: grpc.StatusCode, message: str) -> None:
@@ -337,6 +362,19 @@ def test_capability(code: grpc.StatusCode, message: str) -> None:
 
     assert isinstance(error, CapabilityError)
     assert message in str(error)
+
+
+@pytest.mark.parametrize("limit", [4 << 20, 16 << 20])
+@pytest.mark.parametrize("size", [(16 << 20) + 1, 17_000_123, 900_000_000])
+def test_a_graph_that_no_daemon_takes(size: int, limit: int) -> None:
+    """It is too large, and what to do about that; no newer daemon would help."""
+    said = f"grpc: received message larger than max ({size} vs. {limit})"
+    error = meaning(rpc_error(said, code=grpc.StatusCode.RESOURCE_EXHAUSTED))
+
+    assert isinstance(error, ImageError)
+    assert "too large" in str(error)
+    assert "with_source_file" in str(error)
+    assert "newer" not in str(error)
 
 
 def test_status_of_keeps_code_and_details() -> None:

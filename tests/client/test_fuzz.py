@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import llb
@@ -61,7 +61,6 @@ def described(digest: str) -> VertexDescription:
     return VertexDescription(name="a step\x1b[1m", command=None, log_tail=("\x1b[2Jone", "x" * 9000))
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(grpc.StatusCode), texts, st.none() | st.binary(max_size=30) | st.lists(details, max_size=4), texts
 )
@@ -113,7 +112,6 @@ def test_an_error_of_ours_holds_nothing_that_a_terminal_obeys() -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", str(BuildKitError("a\x1b]0;title\x07b\u202ec\x9b1m")))
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(
         [
@@ -131,7 +129,6 @@ def test_messages(kind: tuple[Any, Callable[[Any], object]], data: bytes) -> Non
         assert read(message.FromString(data)) is not None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60) | values.map(lambda value: json.dumps(value).encode()))
 def test_image_configs(data: bytes) -> None:
     """A config that is none is an error of ours."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from buildkit_builder.client.dialers import Route, Straight
-from buildkit_builder.client.relay import Relay, private_folder
+from buildkit_builder.client.relay import Relay
+from buildkit_builder.client.sockets import private_folder
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

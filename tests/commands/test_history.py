@@ -10,8 +10,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.client.events import StatusUpdate, VertexEvent
 from buildkit_builder.client.history import BuildRecord, ExporterRecord
-from buildkit_builder.commands.history import Remembered, chosen_of, details, table
+from buildkit_builder.commands.history import Remembered, chosen_of, details, in_hindsight, table
+from buildkit_builder.llb import Role
 from buildkit_builder.wire import control_pb2, rpcstatus_pb2, services
 from tests.commands.asking import command
 from tests.fakes.buildkit import FakeBuildKit
@@ -67,6 +69,22 @@ def test_a_record_is_read() -> None:
 
     assert (("reg/a:1", "reg/a:2"), 1.0, 11.0) == (read.images, read.created, read.completed)
     assert (3, 2, 3, True) == (read.steps, read.cached, read.done, read.pinned)
+
+
+def test_what_failed_in_a_build_that_ended_well_was_only_tried() -> None:
+    """Roles are not remembered by daemons; a step that failed was done without, and so was a cache or an image."""
+    told = StatusUpdate(
+        vertexes=(
+            VertexEvent(digest="a", name="with_pip_packages numpy (wheels)", error="exit code: 75"),
+            VertexEvent(digest="b", name="[internal] see whether there is reg/a:1", error="not found"),
+            VertexEvent(digest="c", name="with_commands make"),
+        )
+    )
+    step, look_up, other = in_hindsight(told).vertexes
+
+    assert (Role(attempt=True), "exit code: 75") == (step.role, step.error)
+    assert (None, "") == (look_up.role, look_up.error)
+    assert told.vertexes[2] == other
 
 
 def test_builds_in_columns() -> None:

@@ -41,6 +41,18 @@ debian:12
     assert expected == as_tree("me:1", "debian:12", OUTLINES)
 
 
+def test_nothing_in_a_name_is_obeyed() -> None:
+    """Names are the user's own words, and are one line of what can be seen."""
+    steps = (
+        Placed(name="run \x1b[2J\x1b]0;title\x07\nrm -rf", after=()),
+        Placed(name="[quiet] x (wheels)", after=(0,)),
+    )
+
+    assert "└─ run  rm -rf\n   └─ [quiet] x (wheels)" in as_tree("me:1", "debian:12", {"linux/amd64": steps})
+    for text in (shape("me:1", "debian:12", {"linux/amd64": steps}) for shape in (as_tree, as_json, as_dot)):
+        assert not set(text) & {"\x1b", "\x07"}
+
+
 def test_json_has_every_step_and_what_it_waits_for() -> None:
     """By the numbers of the steps in the list."""
     shown = json.loads(as_json("me:1", "debian:12", OUTLINES))

@@ -8,6 +8,8 @@ mid-call, `Build.tell` sends progress. Sessions that attach become channels in `
 async with FakeBuildKit() as fake:
     fake.refuse(services.LLBBRIDGE_SOLVE, "exit code: 1", details=[vertex(digest), exit_message(1)])
 ```
+
+Of a message that some BuildKit would end of, it ends as well (`panics`), and the test fails, whoever caught the loss.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from buildkit_builder.wire import (
     services,
     worker_pb2,
 )
+from tests.fakes.panics import panics_of
 
 BUILD_ID = "buildkit-controlapi-buildid"
 SESSION_ID = "x-docker-expose-session-uuid"
@@ -191,6 +194,7 @@ class FakeBuildKit:
         exporter_response: What a build that succeeds answers.
         prunes: What is on its disk.
         history: What it remembers of builds.
+        panics: Of what it has ended; a test that wants it to empties this.
     """
 
     def __init__(
@@ -217,6 +221,7 @@ class FakeBuildKit:
         self.exporter_response: dict[str, str] = {"containerimage.digest": f"sha256:{'0' * 64}"}
         self.prunes: list[control_pb2.UsageRecord] = []
         self.history: list[control_pb2.BuildHistoryEvent] = []
+        self.panics: list[str] = []
         self._unimplemented = frozenset(unimplemented)
         self._replies: dict[str, deque[Reply]] = defaultdict(deque)
         self._refs = itertools.count(1)
@@ -287,6 +292,7 @@ class FakeBuildKit:
         await self.lose()
         await asyncio.gather(*self._session_ends)
         shutil.rmtree(self._folder)
+        assert not self.panics, f"a real daemon would have ended: {self.panics}"
 
     async def start(self) -> None:
         """Serve, also again after `lose`."""
@@ -361,6 +367,9 @@ class FakeBuildKit:
         async with self._changed:
             self.calls.append(Call(method, request, metadata))
             self._changed.notify_all()
+        if panics := panics_of(method, request):
+            self.panics += panics
+            await self.lose()
 
     async def _build_of(self, context: Context) -> Build:
         ids = [value for key, value in context.invocation_metadata() if key == BUILD_ID]

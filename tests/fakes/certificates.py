@@ -24,6 +24,12 @@ class Certificates:
     client: Path
     client_key: Path
 
+    def https(self) -> ssl.SSLContext:
+        """A server that lets everybody in."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.server, self.server_key)
+        return context
+
     def server_context(self, alpn: str) -> ssl.SSLContext:
         """A server that demands the client's certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

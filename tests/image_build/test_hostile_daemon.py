@@ -136,6 +136,7 @@ async def test_an_image_of_layers(tmp_path: Path) -> None:
     """The registries of its base, its name, its caches and its mirrors; its secret; the files that it copies."""
     spec = image(tmp_path / "src", CommandsLayer(commands=("true",), secrets=(TOKEN,)))
     async with FakeBuildKit() as fake:
+        fake.images["mirror.corp/proxy/base:1"] = (DIGEST, CONFIG)
         prober = await probed(
             fake,
             spec,

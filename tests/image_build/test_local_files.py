@@ -149,7 +149,7 @@ PATTERNS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(PATTERNS, max_size=4))
 def test_the_files_are_those_that_flytes_own_builder_copies(patterns: list[str]) -> None:
     """Path by path and byte by byte, whatever is ignored, in the folders that they lie in."""

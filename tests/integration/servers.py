@@ -49,7 +49,7 @@ def private_registry(program: Path, folder: Path) -> Iterator[PrivateRegistry]:
     """
     folder.mkdir()
     (folder / "htpasswd").write_text(_HTPASSWD)
-    with _serving(program, folder, f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n") as address:
+    with serving(program, folder, f"auth: {{htpasswd: {{realm: test, path: {folder / 'htpasswd'}}}}}\n") as address:
         yield PrivateRegistry(address=address, storage=folder / "storage")
 
 
@@ -62,12 +62,20 @@ def open_registry(program: Path, folder: Path) -> Iterator[str]:
         folder: For its files; made.
     """
     folder.mkdir()
-    with _serving(program, folder, forget=folder) as address:
+    with serving(program, folder, forget=folder) as address:
         yield address
 
 
 @contextlib.contextmanager
-def _serving(program: Path, folder: Path, more: str = "", forget: Path | None = None) -> Iterator[str]:
+def serving(program: Path, folder: Path, more: str = "", forget: Path | None = None) -> Iterator[str]:
+    """Starts a registry, and ends it; gives its `host:port`.
+
+    Args:
+        program: `docker-registry`.
+        folder: For its files.
+        more: What is to be added to its config.
+        forget: A folder to remove in the end.
+    """
     (folder / "config.yml").write_text(
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {folder / 'storage'}}}, delete: {{enabled: true}}}}\n"

@@ -56,6 +56,18 @@ def nowhere(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the daemon ---
 
 
+@pytest.mark.parametrize("size", [17_000_000, 40_000_000])
+async def test_a_graph_that_is_too_large(base: Image, failure: Failure, size: int) -> None:
+    """No daemon takes it, be it newer: what is long belongs into a file."""
+    said = await failure(base.with_env_vars({"LONG": "x" * size}).with_commands(["true"]), errors.ImageError)
+
+    assert "too large" in said
+    assert f"{size >> 20}." in said
+    assert "16 MiB" in said
+    assert "with_source_file" in said
+    assert len(said) < 2000
+
+
 async def test_no_buildkit(base: Image, failure: Failure, nowhere: None) -> None:
     """Where nothing listens, the error says where that is, why there, and what to do."""
     said = await failure(base, errors.EndpointError)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
+import posixpath
+import random
 import struct
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +18,8 @@ from flyte import Image
 from flyte.errors import ImageBuildError
 
 from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.session.filesync import LocalDirectory
+from buildkit_builder.session.patterns import parse_dockerignore, read_dockerignore
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import PulledImage, exists, manifest, pull
@@ -188,6 +195,145 @@ async def test_dockerignore_with_exceptions(dockerfile: Dockerfile, build: Build
     assert ["added/main.py"] == [path for path, entry in pulled.tree("added").items() if entry.kind == "file"]
 
 
+async def test_dockerignore_that_leaves_out_again(dockerfile: Dockerfile, build: Build) -> None:
+    """What a later line leaves out again does not get in, though a line between takes files of its kind back."""
+    files = {
+        ".dockerignore": "config\n!config/**/*.yaml\nconfig/secret\n",
+        "config/app.yaml": "1", "config/app.txt": "2", "config/more/b.yaml": "3",
+        "config/secret/db.yaml": "password", "config/secret/deep/db.yaml": "password",
+    }  # fmt: skip
+
+    pulled = await build(dockerfile.image("FROM scratch\nCOPY config /data\n", files))
+
+    assert {"data/app.yaml": b"1", "data/more/b.yaml": b"3"} == contents(pulled)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+async def test_dockerignore_of_another_system(
+    dockerfile: Dockerfile, build: Build, encoding: str, newline: str
+) -> None:
+    """Editors on Windows begin the file with a mark, and end lines otherwise."""
+    text = "FROM scratch\nCOPY data /data\n"
+    image = dockerfile.image(text, {"data/a.env": "password", "data/b.env": "password", "data/c": "1"})
+    ignore = newline.join(["**/a.env", "# no comment", "data/b.*", ""])
+    (dockerfile.folder / ".dockerignore").write_bytes(ignore.encode(encoding))
+
+    assert {"data/c": b"1"} == contents(await build(image))
+
+
+@pytest.mark.parametrize("line", ["COPY app /data/", "COPY *.txt /data/", "COPY app/a *.txt /data/"])
+async def test_what_no_line_copies_may_be_anything(dockerfile: Dockerfile, build: Build, line: str) -> None:
+    """Names that cannot be sent, dead links and pipes lie in a folder, and the image is made of what is copied."""
+    image = dockerfile.image(f"FROM scratch\n{line}\n", {"app/a": "1", "x.txt": "2"})
+    odd = dockerfile.folder / os.fsdecode(b"caf\xe9")
+    (odd / "deep").mkdir(parents=True)
+    (odd / os.fsdecode(b"\xff")).write_text("x")
+    (dockerfile.folder / "dead").symlink_to(os.fsdecode(b"/gone/\xff"))
+    os.mkfifo(dockerfile.folder / "pipe")
+
+    found = contents(await build(image))
+    expected = {"COPY app /data/": {"data/a"}, "COPY *.txt /data/": {"data/x.txt"}}
+    assert expected.get(line, {"data/a", "data/x.txt"}) == set(found)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "left"),
+    [
+        ("caf\xe9*\n*.log\n".encode("latin-1"), {"data/a"}),
+        ("*.log\n".encode("utf-16"), {"data/a", "data/b.log"}),
+        (b"*.log\n\xff\xfe\n!\xff\n", {"data/a"}),
+    ],
+    ids=["Latin-1", "UTF-16", "neither"],
+)
+async def test_dockerignore_that_is_not_utf8(
+    dockerfile: Dockerfile, build: Build, ignore: bytes, left: set[str]
+) -> None:
+    """Lines that are not UTF-8 match nothing, as with Docker's clients, and the others what they say."""
+    image = dockerfile.image("FROM scratch\nCOPY . /data/\n", {"a": "1", "b.log": "2"})
+    (dockerfile.folder / ".dockerignore").write_bytes(ignore)
+
+    assert left == {path for path in contents(await build(image)) if path[5:] not in ("Dockerfile", ".dockerignore")}
+
+
+def random_ignore(chance: random.Random) -> bytes:
+    """Lines as people write them, and worse."""
+    parts = [
+        "a",
+        "b",
+        "*",
+        "**",
+        "*.md",
+        "a.md",
+        "?b",
+        "[ab]",
+        "[^a]*",
+        "..",
+        ".",
+        "ä",
+        "x y",
+        "a+b",
+        ".env",
+        r"\*",
+        "A",
+    ]
+    lines = []
+    for _ in range(chance.randint(1, 5)):
+        pattern = "/".join(chance.choice(parts) for _ in range(chance.randint(1, 3)))
+        pattern = chance.choice(["", "", "", "/", "./", " "]) + pattern + chance.choice(["", "", "/", " ", "/**"])
+        lines.append(chance.choice(["", "", "!", "! "]) + pattern)
+    lines.insert(chance.randint(0, len(lines)), chance.choice(["", "# a", "a", "!a/b"]))
+    text = chance.choice(["\n", "\r\n"]).join(lines)
+    if "!" in map(posixpath.normpath, parse_dockerignore(text)):
+        return random_ignore(chance)  # an exception of nothing is an error on both sides
+    return text.encode(chance.choice(["utf-8", "utf-8", "utf-8-sig"]))
+
+
+async def test_dockerignore_means_what_it_means_to_docker(docker: str, engine: Engine, tmp_path: Path) -> None:
+    """Of random patterns, the files that are listed are those that `docker buildx build` sends; but see above."""
+    chance = random.Random(20)
+    tree = [
+        "a/b/c.md",
+        "a/b/a",
+        "a/a.md",
+        "b/a.md",
+        "b/ab/c",
+        "ab/a.md",
+        "a.md",
+        "b.md",
+        "ä/ä.md",
+        "x y/a",
+        "a+b",
+        "A/a",
+    ]
+    contexts = {f"c{number}": tmp_path / f"c{number}" for number in range(30)}
+    for context in contexts.values():
+        for path in tree:
+            (context / path).parent.mkdir(parents=True, exist_ok=True)
+            (context / path).touch()
+        (context / ".dockerignore").write_bytes(random_ignore(chance))
+    lines = "".join(f"COPY --from={name} . /{name}/\n" for name in contexts)
+    (tmp_path / "Dockerfile").write_text(f"FROM scratch\n{lines}")
+    given = [word for name, path in contexts.items() for word in ("--build-context", f"{name}={path}")]
+    command = [docker, "buildx", "build", "--builder=default", "--quiet", "--output=type=tar,dest=-", *given, "."]
+    done = subprocess.run(command, env=dict(engine.environ), cwd=tmp_path, capture_output=True, check=False)
+    assert 0 == done.returncode, done.stderr.decode()
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        sent = {member.name for member in archive if member.isfile()}
+
+    for name, context in contexts.items():
+        patterns = read_dockerignore(context / ".dockerignore")
+        entries = LocalDirectory(name, context).entries(exclude=patterns)
+        listed = {f"{name}/{entry.path}" for entry in entries if entry.has_content}
+        theirs = {path for path in sent if path.startswith(f"{name}/")}
+        exceptions = [number for number, pattern in enumerate(patterns) if pattern.startswith("!")]
+        if exceptions and any(not pattern.startswith("!") for pattern in patterns[exceptions[0] :]):
+            # Here Docker's clients send some of what the last line that matches leaves out.
+            assert listed <= theirs, patterns
+        else:
+            assert listed == theirs, patterns
+
+
 async def test_dockerignore_of_its_own(dockerfile: Dockerfile, build: Build) -> None:
     """A Dockerfile of another name has its own .dockerignore, which stands in for the folder's."""
     image = dockerfile.image(
@@ -341,3 +487,51 @@ async def test_required_secret(dockerfile: Dockerfile) -> None:
 def contents(image: PulledImage) -> dict[str, bytes]:
     """The files below `data`."""
     return {path: entry.content for path, entry in image.tree("data").items() if entry.kind == "file"}
+
+
+@pytest.mark.parametrize("spelled", ["linux/arm64/v8", "linux/aarch64", "Linux/ARM64"])
+async def test_a_platform_spelled_otherwise(dockerfile: Dockerfile, build: Build, spelled: str) -> None:
+    """However it is spelled, the image is for it, and has its files."""
+    pulled = await build(dockerfile.image("FROM scratch\nCOPY a /a\n", {"a": "content"}, platform=(spelled,)))
+
+    assert b"content" == pulled.tree()["a"].content
+    assert ("linux", "arm64", None) == tuple(map(pulled.config.get, ("os", "architecture", "variant")))
+
+
+async def test_platforms_spelled_otherwise(dockerfile: Dockerfile, user: Path) -> None:
+    """Two spellings of a platform are one; an architecture alone is Linux's, and 32-bit ARM is version 7."""
+    names = ("linux/x86_64", "amd64", "linux/arm64/v8", "linux/arm")
+    image = dockerfile.image("FROM scratch\nARG TARGETPLATFORM\nCOPY a /a\n", {"a": "content"}, platform=names)
+
+    await BuildKitImageBuilder().build_image(image)
+
+    found = [entry["platform"] for entry in manifest(str(image.uri))[0]["manifests"]]
+    assert [("amd64", None), ("arm64", None), ("arm", "v7")] == [
+        (entry["architecture"], entry.get("variant")) for entry in found
+    ]
+    for platform in ("linux/amd64", "linux/arm64"):
+        assert b"content" == pull(str(image.uri), platform=platform).tree()["a"].content
+
+
+@pytest.mark.parametrize(
+    ("asked", "setting"),
+    [
+        (("linux/arm64",), "linux/arm64/v8"),
+        (("linux/arm64",), "ARM64"),
+        (("linux/amd64", "linux/arm64"), "linux/aarch64"),
+        (("linux/aarch64",), "arm64"),
+    ],
+)
+async def test_the_setting_may_spell_a_platform_otherwise(
+    dockerfile: Dockerfile,
+    build: Build,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    setting: str,
+) -> None:
+    """What the setting leaves to build is found, and nothing else is built."""
+    monkeypatch.setenv("FLYTE_BUILDKIT_PLATFORMS", setting)
+    pulled = await build(dockerfile.image("FROM scratch\nCOPY a /a\n", {"a": "content"}, platform=asked))
+
+    assert b"content" == pulled.tree()["a"].content
+    assert "arm64" == pulled.config["architecture"]

@@ -1,4 +1,4 @@
-"""Other daemons than an engine with the containerd image store: the older graph drivers, a buildkitd, mirrors."""
+"""Other daemons than an engine with the containerd image store: the older graph drivers, a buildkitd."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from buildkit_builder.solve import build as solve
 from buildkit_builder.solve.frontend import GraphFrontend
 from tests.client.test_engine import Front
 from tests.conftest import Engine
-from tests.integration.conftest import BASE, Build
+from tests.integration.conftest import Build
 from tests.integration.daemon import Daemon, daemon
 from tests.integration.registry import exists, pull
 from tests.integration.servers import PASSWORD, USER, PrivateRegistry, auth, private_registry
@@ -212,61 +212,6 @@ async def test_archives(old_connection: Connection, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar") as archive:
         assert ["a"] == archive.getnames()
     assert not (tmp_path / "oci.tar").exists()
-
-
-# --- mirrors ---
-
-
-@pytest.fixture
-def mirrored(engine: Engine, docker: str, name: str) -> str:
-    """A folder of the registry that has the base under `base:1`, and under no other name."""
-    reference = f"{engine.registry}/{name}/deep/base:1"
-    environ = dict(engine.environ)
-    for command in (["tag", BASE, reference], ["push", "-q", reference], ["rmi", reference]):
-        subprocess.run([docker, *command], check=True, env=environ, stdout=subprocess.DEVNULL)
-    return f"{engine.registry}/{name}"
-
-
-@pytest.mark.parametrize(("source", "part"), [("example.invalid", ""), ("example.invalid/deep", "/deep")])
-async def test_mirror(mirrored: str, build: Build, source: str, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A base of a registry that does not exist comes from the mirror of the registry, or of a part of it."""
-    monkeypatch.setenv("FLYTE_BUILDKIT_REGISTRY_MIRRORS", f"other.invalid=nowhere.invalid,{source}={mirrored}{part}")
-    registry, _, name = mirrored.partition("/")
-    image = Image.from_base("example.invalid/deep/base:1").clone(
-        name=f"{name}-built", registry=registry, extendable=True, python_version=(3, 11)
-    )
-
-    pulled = await build(image.with_commands(["echo made > /made"]))
-
-    assert b"made\n" == pulled.tree()["made"].content
-    assert "bin/bash" in pulled.tree() or "usr/bin/bash" in pulled.tree()
-
-
-async def test_mirror_of_docker_hub(
-    mirrored: str, build: Build, engine_registry: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name without a registry is Docker Hub's, in a Dockerfile as well, and its mirror is asked."""
-    monkeypatch.setenv("FLYTE_BUILDKIT_REGISTRY_MIRRORS", f"docker.io={mirrored}")
-    Path("Dockerfile").write_text("FROM deep/base:1\nENV MIRRORED=yes\n")
-
-    pulled = await build(
-        Image.from_dockerfile(Path("Dockerfile").absolute(), registry=engine_registry, name=f"{name}-built")
-    )
-
-    assert "yes" == pulled.env["MIRRORED"]
-
-
-async def test_mirror_without_the_image(
-    user: Path, mirrored: str, engine_registry: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An image that the mirror has not is told with the name of the mirror."""
-    monkeypatch.setenv("FLYTE_BUILDKIT_REGISTRY_MIRRORS", f"example.invalid={mirrored}")
-    image = Image.from_base("example.invalid/deep/other:1").clone(
-        name=f"{name}-built", registry=engine_registry, extendable=True, python_version=(3, 11)
-    )
-
-    with pytest.raises(ImageBuildError, match=r"other:1"):
-        await BuildKitImageBuilder().build_image(image)
 
 
 # --- a buildkitd ---

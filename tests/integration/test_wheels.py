@@ -18,9 +18,9 @@ from buildkit_builder import llb
 from buildkit_builder.client.connection import Connection, connect
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.errors import StepFailedError
+from buildkit_builder.plan.steering import FOLLOWS
 from buildkit_builder.plan.wheels import (
     NO_BUILDS,
-    NOT_ALL,
     UV_CACHE,
     WORK_FOLDER,
     PythonLayer,
@@ -243,7 +243,7 @@ async def test_all_or_failure(bench: Bench, packages: tuple[str, ...]) -> None:
     with pytest.raises(StepFailedError) as caught:
         await bench.trees(one=ahead.root)
 
-    assert f"exit code {NOT_ALL}" in str(caught.value)
+    assert f"exit code {FOLLOWS}" in str(caught.value)
     assert "waits for the steps before it" in str(caught.value)
     assert "rror" not in str(caught.value).partition("waits")[0].partition("Using Python")[2]
 
@@ -383,7 +383,7 @@ async def test_project(bench: Bench, tmp_path: Path) -> None:
     two = [llb.Bind(f"/{name}", made, selector=name, readonly=True) for name in ("pyproject.toml", "uv.lock")]
     sync = "VIRTUAL_ENV=${VIRTUAL_ENV-/opt/venv} uv sync --active --inexact"
     install = f"{sync} --no-install-project {before.options.extra_args}"
-    ahead = bench.ahead(bench.environment, wheels(before, install, is_part=True), *two)
+    ahead = bench.ahead(bench.environment, wheels(before, install), *two)
     whole = (f"{sync} --no-editable --project /root/.flyte/p", llb.Bind("/root/.flyte/p", made, output=False))
 
     found = await bench.trees(

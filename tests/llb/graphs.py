@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from buildkit_builder import llb
 from buildkit_builder.wire import ops_pb2
-
-# How long an example takes says nothing, least of all on a busy machine.
-unhurried = settings(deadline=None)
 
 AMD64 = llb.Platform()
 DIGEST = "sha256:" + "0123456789abcdef" * 4

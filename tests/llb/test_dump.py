@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from buildkit_builder import llb
 from buildkit_builder.llb.definition import digest_of, serialize
 from buildkit_builder.wire import ops_pb2
-from tests.llb.graphs import AMD64, platforms, states, unhurried
+from tests.llb.graphs import AMD64, platforms, states
 
 
-@unhurried
 @given(states, platforms)
 def test_dumped_graphs_give_the_same_bytes(state: llb.State, platform: llb.Platform) -> None:
     """What was dumped can be had back, byte for byte."""
@@ -23,7 +22,6 @@ def test_dumped_graphs_give_the_same_bytes(state: llb.State, platform: llb.Platf
     assert definition == llb.parse(llb.dump(definition))
 
 
-@unhurried
 @given(states)
 def test_graphs_are_dumped_from_their_fields(state: llb.State) -> None:
     """Graphs that are made here are readable throughout: nothing falls back to raw bytes."""
@@ -32,7 +30,6 @@ def test_graphs_are_dumped_from_their_fields(state: llb.State) -> None:
     assert all(not entry.keys() & {"raw", "raw_metadata"} for entry in entries)
 
 
-@unhurried
 @given(st.lists(st.binary(max_size=20), max_size=3, unique=True))
 def test_foreign_vertices_are_dumped_raw(contents: list[bytes]) -> None:
     """Vertices and metadata with fields of a newer protocol keep their bytes."""

@@ -255,7 +255,7 @@ def test_senseless_actions_are_refused() -> None:
         llb.scratch().file(llb.mkdir("/a", owner=llb.Owner.parse("app")))
     with pytest.raises(ValueError, match="either `mode` or `mode_str`"):
         llb.copy(CODE, "/a", "/b", mode=0, mode_str="u+x")
-    with pytest.raises(ValueError, match="0o10000 is not a file mode"):
+    with pytest.raises(ValueError, match="0o10000 is not a mode"):
         llb.copy(CODE, "/a", "/b", mode=0o10000)
     with pytest.raises(ValueError, match="0o4755 is not a mode"):
         llb.mkfile("/a", b"", 0o4755)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from buildkit_builder.errors import BaseImageError
 from buildkit_builder.llb import ImageConfig, Platform
-from tests.llb.graphs import unhurried
 
 ARM64 = Platform(architecture="arm64")
 BASE = {
@@ -204,7 +203,6 @@ json_values = st.recursive(
 )
 
 
-@unhurried
 @given(st.dictionaries(st.sampled_from(["config", "history", "rootfs", "os", "x"]), json_values))
 def test_any_document_is_read_or_refused(document: dict[str, object]) -> None:
     """Whatever a registry sends, the config can be used, or is refused as any other."""

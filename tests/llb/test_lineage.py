@@ -4,7 +4,7 @@ from hypothesis import given
 
 from buildkit_builder import llb
 from buildkit_builder.llb.lineage import lineage
-from tests.llb.graphs import AMD64, states, unhurried
+from tests.llb.graphs import AMD64, states
 
 BASE = llb.image("debian")
 
@@ -64,7 +64,6 @@ def test_scratch_has_no_layers() -> None:
     assert [] == names(BASE)
 
 
-@unhurried
 @given(states)
 def test_layers_of_a_layer(state: llb.State) -> None:
     """The graph of one of them alone has vertices of the whole, to the byte, and layers of the whole."""

@@ -5,12 +5,11 @@ from hypothesis import given
 from buildkit_builder import llb
 from buildkit_builder.llb.definition import digest_of, serialize
 from buildkit_builder.wire import ops_pb2
-from tests.llb.graphs import AMD64, last_op, platforms, states, unhurried
+from tests.llb.graphs import AMD64, last_op, platforms, states
 
 ARM64 = llb.Platform(architecture="arm64")
 
 
-@unhurried
 @given(states, platforms)
 def test_marshalled_graphs_survive_the_wire(state: llb.State, platform: llb.Platform) -> None:
     """A definition that went over the wire is the definition that was sent."""
@@ -20,7 +19,6 @@ def test_marshalled_graphs_survive_the_wire(state: llb.State, platform: llb.Plat
     assert definition == llb.Definition.from_wire(received)
 
 
-@unhurried
 @given(states)
 def test_every_vertex_comes_once_and_after_its_inputs(state: llb.State) -> None:
     """Vertices are in order, each distinct one is there once, and all but the last are used."""
@@ -37,14 +35,12 @@ def test_every_vertex_comes_once_and_after_its_inputs(state: llb.State) -> None:
     assert set(definition.digests[:-1]) == used
 
 
-@unhurried
 @given(states)
 def test_marshalling_is_deterministic(state: llb.State) -> None:
     """The same graph gives the same bytes every time."""
     assert llb.marshal(state, platform=AMD64) == llb.marshal(state, platform=AMD64)
 
 
-@unhurried
 @given(states)
 def test_vertices_are_in_the_form_that_daemons_digest(state: llb.State) -> None:
     """Writing a decoded vertex again gives the same bytes."""
@@ -53,7 +49,6 @@ def test_vertices_are_in_the_form_that_daemons_digest(state: llb.State) -> None:
     assert definition.ops == tuple(serialize(ops_pb2.Op.FromString(data)) for data in definition.ops)
 
 
-@unhurried
 @given(states)
 def test_all_metadata_belongs_to_a_vertex(state: llb.State) -> None:
     """There is metadata for every vertex and for nothing else, and each demands something of the daemon."""
@@ -63,7 +58,6 @@ def test_all_metadata_belongs_to_a_vertex(state: llb.State) -> None:
     assert all(definition.metadata_of(digest).caps for digest in definition.digests)
 
 
-@unhurried
 @given(states)
 def test_all_demands_are_ids_that_daemons_know(state: llb.State) -> None:
     """No vertex names an id that no daemon registers: that would fail every build."""

@@ -7,7 +7,6 @@ def test_the_public_names_are_these() -> None:
     """Adding or losing a name is a decision, not an accident."""
     assert [
         "FIRST_RELEASE",
-        "QUIET",
         "Bind",
         "Cache",
         "Capabilities",
@@ -20,6 +19,7 @@ def test_the_public_names_are_these() -> None:
         "Owner",
         "Platform",
         "ProxyEnv",
+        "Role",
         "SecretEnv",
         "SecretFile",
         "Ssh",

@@ -8,13 +8,12 @@ from hypothesis import given
 from buildkit_builder import llb
 from buildkit_builder.llb.definition import digest_of, serialize
 from buildkit_builder.wire import ops_pb2
-from tests.llb.graphs import AMD64, DIGEST, platforms, states, unhurried
+from tests.llb.graphs import AMD64, DIGEST, platforms, states
 
 ARM64 = llb.Platform(architecture="arm64")
 STEP = llb.image("debian", name="base").run(["make"], name="make it", ignore_cache=True).root
 
 
-@unhurried
 @given(states, platforms, platforms)
 def test_a_definition_gives_itself(state: llb.State, platform: llb.Platform, other: llb.Platform) -> None:
     """Bytes, digests, names and demands are those it had, for whatever platform it is marshalled again."""
@@ -23,7 +22,6 @@ def test_a_definition_gives_itself(state: llb.State, platform: llb.Platform, oth
     assert definition == llb.marshal(llb.from_definition(definition), platform=other)
 
 
-@unhurried
 @given(states)
 def test_a_definition_survives_the_wire_and_back(state: llb.State) -> None:
     """As when it comes from a daemon."""
@@ -34,7 +32,6 @@ def test_a_definition_survives_the_wire_and_back(state: llb.State) -> None:
     assert definition == llb.marshal(ready, platform=AMD64)
 
 
-@unhurried
 @given(states, platforms)
 def test_building_on_top_keeps_all_digests(state: llb.State, platform: llb.Platform) -> None:
     """What was solved already is not solved again, and what comes on top is what it would be on the original."""
@@ -48,7 +45,6 @@ def test_building_on_top_keeps_all_digests(state: llb.State, platform: llb.Platf
     assert on_original == on_ready
 
 
-@unhurried
 @given(states)
 def test_equal_definitions_are_equal_states(state: llb.State) -> None:
     """They are values like any other."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from buildkit_builder import llb
 from buildkit_builder.errors import CapabilityError
+from buildkit_builder.llb.merge import DiffOp, MergeOp
 from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, Resolved, ResolveImage, lower
 from buildkit_builder.plan import plan
 from buildkit_builder.spec import (
@@ -19,6 +21,9 @@ from buildkit_builder.spec import (
     Layer,
     PipLayer,
     PipOptions,
+    RequirementsLayer,
+    SecretRef,
+    UvProjectLayer,
     WorkdirLayer,
 )
 from buildkit_builder.wire import ops_pb2
@@ -44,19 +49,47 @@ def wide(*layers: Layer, **changes: Any) -> Lowered:
     return lowered(spec(*layers), environment=replace(WIDE, **changes))
 
 
-def test_packages_environment_and_sources_are_branches_of_the_base() -> None:
-    """Whatever their order; the joined tree has them all."""
+def test_an_installation_runs_beside_what_stands_before_it() -> None:
+    """The trunk is everything else, each after the one before it; the joined tree has them all."""
     result = wide(GIT, NUMPY, SOURCE, CURL)
 
     assert {
         "uv": set(),
         "the Python 3.12 environment": {"uv"},
-        "with_apt_packages git": set(),
-        "with_apt_packages curl": {"with_apt_packages git"},
+        "with_apt_packages git": {"the Python 3.12 environment"},
         "with_pip_packages numpy (wheels)": {"the Python 3.12 environment"},
-        "with_source_folder src → /app": set(),
+        "with_source_folder src → /app": {"with_apt_packages git"},
+        "with_apt_packages curl": {"with_pip_packages numpy (wheels)", "with_source_folder src → /app"},
     } == waits(result)
-    assert type(result.state.op).__name__ == "MergeOp"
+
+
+def test_layers_lie_in_the_written_order() -> None:
+    """What runs ahead is put into its place."""
+    result = wide(GIT, NUMPY, SOURCE)
+    joined = result.state.op
+    assert isinstance(joined, MergeOp)
+    tops = [state.op.upper.op if isinstance(state.op, DiffOp) else state.op for state in joined.layers]
+
+    assert [
+        "with_apt_packages git", "with_pip_packages numpy (wheels)", "with_source_folder src → /app",
+    ] == [op.name for op in tops if op is not None]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["/opt/venv/lib/x", "/opt", "/"])
+def test_what_is_copied_into_the_environment_comes_after_what_was_installed(place: str) -> None:
+    """And is there for what is installed after it."""
+    result = waits(wide(NUMPY, folder_layer("/work/src", place), PANDAS))
+
+    assert {"with_pip_packages numpy (wheels)"} == result[f"with_source_folder src → {place}"]
+    assert {f"with_source_folder src → {place}"} == result["with_pip_packages pandas (wheels)"]
+
+
+def test_copies_follow_each_other() -> None:
+    """Where a path leads to, and whose its folders are, the ones before may have decided."""
+    result = waits(wide(SOURCE, folder_layer("/work/data", "/srv/data"), WorkdirLayer(path="/var/x")))
+
+    assert {"with_source_folder src → /app"} == result["with_source_folder data → /srv/data"]
+    assert {"with_source_folder data → /srv/data"} == result["with_workdir /var/x"]
 
 
 def test_in_sequence_each_waits_for_the_one_before() -> None:
@@ -75,7 +108,7 @@ def test_a_command_sees_all_before_it_and_is_seen_by_all_after_it(barrier: Layer
     result = waits(wide(GIT, NUMPY, SOURCE, barrier, CURL, PANDAS))
     [name] = [name for name in result if name.endswith("make")]
 
-    assert {"package lists", "with_pip_packages numpy (wheels)", "with_source_folder src → /app"} == result[name]
+    assert {"with_pip_packages numpy (wheels)", "with_source_folder src → /app"} == result[name]
     assert {"with_apt_packages git"} == result["package lists"]
     assert [{name}] * 2 == [result["with_apt_packages curl"], result["with_pip_packages pandas (wheels)"]]
 
@@ -92,7 +125,7 @@ def test_an_installation_that_cannot_be_tried_is_plain() -> None:
     result = wide(GIT, PipLayer(packages=("-e /app",)))
 
     assert {} == result.attempts
-    assert {"with_apt_packages git", "the Python 3.12 environment"} == waits(result)["with_pip_packages -e /app"]
+    assert {"with_apt_packages git"} == waits(result)["with_pip_packages -e /app"]
 
 
 def test_an_installation_is_tried_ahead_of_packages() -> None:
@@ -154,13 +187,177 @@ def test_a_python_of_the_systems_own_is_anywhere() -> None:
     assert {"with_pip_packages numpy"} == result["with_source_folder src → /app"]
 
 
-def test_a_file_where_uv_looks_for_settings_is_seen() -> None:
-    """Sources that are copied into the working directory may bring one."""
-    here = wide(WorkdirLayer(path="/app"), SOURCE, NUMPY)
-    elsewhere = wide(WorkdirLayer(path="/srv/x"), SOURCE, NUMPY)
+@pytest.mark.parametrize("layers", [(GIT, NUMPY), (SOURCE, NUMPY), (NUMPY, GIT, PANDAS), (GIT, NUMPY, PANDAS)])
+def test_an_installation_ahead_of_something_is_checked(layers: tuple[Layer, ...]) -> None:
+    """Where it would have seen something else than it did, it is to follow."""
+    result = wide(*layers)
 
-    assert "with_source_folder src → /app" in waits(here)["with_pip_packages numpy (wheels)"]
-    assert "with_source_folder src → /app" not in waits(elsewhere)["with_pip_packages numpy (wheels)"]
+    assert set() < set(result.checks) <= set(result.attempts)
+
+
+def test_an_installation_that_sees_everything_needs_no_check() -> None:
+    """There is nothing that could have steered it."""
+    assert {} == wide(NUMPY, PANDAS).checks
+
+
+def test_where_copies_lead_that_do_not_see_an_installation_is_checked() -> None:
+    """A link may lead into the environment."""
+    assert 1 == len(wide(NUMPY, SOURCE).checks)
+    assert {} == wide(NUMPY, COMMAND, SOURCE).checks
+    here, there = (check_of(wide(NUMPY, folder_layer(f"/work/{name}", "/app"))) for name in ("one", "two"))
+    assert here == there != check_of(wide(NUMPY, folder_layer("/work/one", "/srv/app")))
+
+
+def test_an_installation_ahead_starts_in_a_directory_that_is_there() -> None:
+    """Its container would make the working directory anew, as root's."""
+    ahead, after_all = wide(WorkdirLayer(path="/app"), GIT, NUMPY), wide(WorkdirLayer(path="/app"), COMMAND, NUMPY)
+
+    assert "/" == attempt(ahead).meta.cwd
+    assert "/app" == attempt(after_all).meta.cwd
+
+
+def test_files_of_an_installation_ahead_are_where_no_image_has_any() -> None:
+    """The image may have a directory of that name."""
+    layer = RequirementsLayer(file=Path("r.txt"), content=b"six\n")
+    targets = [mount.dest for mount in attempt(wide(GIT, layer)).mounts if "requirements" in mount.dest]
+
+    assert ["/dev/buildkit-builder/here/requirements.txt"] == targets
+
+
+def check_of(result: Lowered) -> str | None:
+    """The digest of the only check."""
+    [check] = result.checks.values()
+    return llb.marshal(check, platform=AMD64).head
+
+
+def test_installations_before_the_same_steps_have_one_check() -> None:
+    """It does not tell them apart."""
+    first, second = wide(GIT, NUMPY, PANDAS).checks.values()
+
+    assert llb.marshal(first, platform=AMD64).head == llb.marshal(second, platform=AMD64).head
+
+
+def test_what_is_to_be_in_order_is_not_ahead_at_all() -> None:
+    """Nor is what has wheels."""
+    [number] = wide(GIT, NUMPY).checks
+    result = drive(lower(plan(spec(GIT, NUMPY)), AMD64, WIDE, frozenset({number}), frozenset({number})))
+
+    assert {"with_apt_packages git"} == waits(result)["with_pip_packages numpy"]
+    assert "with_pip_packages numpy (wheels)" not in waits(result)
+    assert ({}, {}) == (result.attempts, result.checks)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("UV_INDEX", "file:///opt/simple"),
+        ("UV_INDEX", "mine=/opt/simple"),
+        ("UV_INDEX_URL", "https://example.com/simple /opt/simple"),
+        ("UV_DEFAULT_INDEX", "/opt/simple"),
+        ("UV_FIND_LINKS", "wheels"),
+        ("UV_CONSTRAINT", "constraints.txt"),
+        ("UV_OVERRIDE", "/etc/overrides.txt"),
+        ("UV_EXCLUDE", "excludes.txt"),
+        ("UV_CONFIG_FILE", "uv.toml"),
+        ("UV_ENV_FILE", ".env"),
+        ("UV_SOMETHING_NEW", "/opt/x"),
+        ("NETRC", "netrc"),
+        ("XDG_CONFIG_HOME", "/opt/config"),
+        ("XDG_CONFIG_DIRS", "/opt/config"),
+        ("BASH_ENV", "rc"),
+        ("ENV", "rc"),
+        ("LD_PRELOAD", "libx.so"),
+        ("PYTHONHOME", "/opt/python"),
+        ("PYTHONPYCACHEPREFIX", "/opt/cache"),
+        ("TMPDIR", "/app/tmp"),
+        ("PATH", "bin:$PATH"),
+        ("PATH", "$PATH:"),
+    ],
+)
+def test_a_variable_that_names_a_place_puts_an_installation_into_the_written_order(variable: str, value: str) -> None:
+    """Steps before it may have written there, and an index that is not to be asked is not asked."""
+    result = wide(GIT, EnvLayer(variables=((variable, value),)), NUMPY)
+
+    assert {} == result.attempts
+    assert {"with_apt_packages git"} == waits(result)["with_pip_packages numpy"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("UV_INDEX", "https://example.com/simple mine=http://example.org/simple"),
+        ("UV_PRERELEASE", "allow"),
+        ("UV_HTTP_TIMEOUT", "60"),
+        ("UV_NO_CACHE", "false"),
+        ("UV_INDEX_MINE_PASSWORD", "a/b"),
+        ("HTTPS_PROXY", "http://proxy:3128"),
+        ("NO_PROXY", "10.0.0.0/8"),
+        ("TZ", "Europe/Berlin"),
+        ("PYTHONPATH", "/app"),
+        ("PATH", "/opt/mine/bin:$PATH"),
+        ("MODEL", "/data/model"),
+    ],
+)
+def test_a_variable_that_names_no_place_keeps_an_installation_ahead(variable: str, value: str) -> None:
+    """What PATH and PYTHONPATH lead to is looked at by the check."""
+    assert 1 == len(wide(GIT, EnvLayer(variables=((variable, value),)), NUMPY).attempts)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_ahead"), [("https://example.com/simple", True), ("file:///opt/simple", False), ("", False)]
+)
+@pytest.mark.parametrize("option", ["$MINE", "${MINE}", "${MINE}/simple"])
+def test_a_variable_that_is_an_index_counts_as_what_it_is(address: str, is_ahead: bool, option: str) -> None:
+    """Whether it stands in an option or in a requirements file."""
+    variable = EnvLayer(variables=(("MINE", address),))
+    of_option = wide(GIT, variable, PipLayer(packages=("numpy",), options=PipOptions(extra_index_urls=(option,))))
+    of_file = wide(
+        GIT, variable, RequirementsLayer(file=Path("r.txt"), content=f"--extra-index-url {option}\nsix\n".encode())
+    )
+
+    assert is_ahead == bool(of_option.attempts) == bool(of_file.attempts)
+
+
+def test_a_secret_that_is_an_index_is_looked_at_where_it_is_known() -> None:
+    """By the attempt itself, in whose container it is."""
+    first, other = (
+        texts_of(wide(GIT, PipLayer(packages=("numpy",), secrets=(secret(variable=name),))))
+        for name in ("UV_INDEX_URL", "TOKEN")
+    )
+
+    assert any("for name in UV_INDEX_URL; do" in text for text in first)
+    assert not any("for name in" in text for text in other)
+
+
+def test_a_secret_file_that_is_settings_puts_an_installation_into_the_written_order() -> None:
+    """What it names cannot be told."""
+    layer = PipLayer(packages=("numpy",), secrets=(secret(path="/etc/uv/uv.toml"),))
+
+    assert {} == wide(GIT, layer).attempts
+
+
+def test_a_project_is_not_ahead_where_another_environment_is_active() -> None:
+    """`uv sync --active` writes there."""
+    project = UvProjectLayer(pyproject=Path("p/pyproject.toml"), lock=Path("p/uv.lock"))
+
+    assert 1 == len(wide(GIT, project).attempts)
+    assert {} == wide(GIT, EnvLayer(variables=(("VIRTUAL_ENV", "/app/.venv"),)), project).attempts
+
+
+def secret(*, variable: str | None = None, path: str | None = None) -> SecretRef:
+    """A secret of a layer."""
+    return SecretRef(id="x", variable=variable, path=path, source_variable="X", source_file="")
+
+
+def texts_of(result: Lowered) -> list[str]:
+    """The files that are written for steps to read."""
+    definition = llb.marshal(result.state, platform=AMD64)
+    return [
+        action.mkfile.data.decode()
+        for digest in definition.digests
+        for action in definition.op(digest).file.actions
+        if action.HasField("mkfile")
+    ]
 
 
 # --- a foreign platform ---
@@ -198,13 +395,34 @@ def platforms(result: Lowered) -> dict[str, set[str]]:
 
 
 def test_wheels_for_a_foreign_platform_are_installed_by_the_machines_own_programs() -> None:
-    """The environment is made and filled in a container of the machine's platform."""
+    """The environment is made and filled in a container of the machine's platform, and both are checked."""
     result = foreign(NUMPY)
 
     assert {"the Python 3.12 environment": {"amd64"}, "with_pip_packages numpy (wheels)": {"amd64"}} == platforms(
         result
     )
-    assert 1 == len(result.attempts)
+    assert 2 == len(result.attempts) == len(result.checks)
+
+
+@pytest.mark.parametrize("side_by_side", [True, False])
+def test_what_would_have_been_steered_is_emulated(side_by_side: bool) -> None:
+    """The machine's own programs see nothing of the image."""
+    environment = replace(FOREIGN, side_by_side=side_by_side)
+    numbers = frozenset(foreign(NUMPY, environment=environment).checks)
+    result = drive(lower(plan(spec(NUMPY)), ARM64, environment, frozenset(), numbers))
+
+    assert {
+        "the Python 3.12 environment (emulated)": {"arm64"}, "with_pip_packages numpy (emulated)": {"arm64"},
+    } == platforms(result)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "layer", [SOURCE, COMMAND, WorkdirLayer(path="/app"), EnvLayer(variables=(("APT_CONFIG", "/etc/mine"),))]
+)
+def test_programs_are_lent_to_a_package_manager_that_nothing_can_steer(layer: Layer) -> None:
+    """Else all of it is emulated, and says so."""
+    assert "with_apt_packages git (scripts emulated)" in platforms(foreign(GIT, layer))
+    assert "with_apt_packages git (emulated)" in platforms(foreign(layer, GIT))
 
 
 def test_the_image_for_a_foreign_platform_has_its_own_programs() -> None:
@@ -285,21 +503,20 @@ def test_resolved_images_are_those_of_both_platforms() -> None:
 
 
 def test_package_lists_are_put_where_a_command_may_look_for_them() -> None:
-    """Before the first command after packages; an image without one has none."""
-    names = [step.name for step in wide(GIT, COMMAND, COMMAND, CURL, NUMPY, COMMAND, GIT).outline]
+    """Right after the last packages before it, so that they are of the same sources; an image without one has none."""
+    names = [step.name for step in wide(GIT, CURL, SOURCE, COMMAND, COMMAND, CURL, NUMPY, COMMAND, GIT).outline]
 
     assert [
-        "with_apt_packages git", "package lists", "with_commands make", "with_commands make", "with_apt_packages curl",
-        "with_pip_packages numpy (wheels)", "package lists", "with_commands make", "with_apt_packages git",
+        "with_apt_packages git", "with_apt_packages curl", "package lists", "with_source_folder src → /app",
+        "with_commands make", "with_commands make", "with_apt_packages curl", "package lists",
+        "with_pip_packages numpy (wheels)", "with_commands make", "with_apt_packages git",
     ] == names[2:]  # fmt: skip
 
 
-def test_packages_named_by_a_file_see_everything() -> None:
-    """Another step may have put it there, and it may be relative to the working directory."""
-    here = WorkdirLayer(path="/app")
-    result = wide(here, SOURCE, AptLayer(packages=("./mine.deb",)))
-    run = graph(result).run("with_apt_packages ./mine.deb")
+def test_packages_see_everything_before_them() -> None:
+    """Their scripts may read it, and what they are called by may be relative to the working directory."""
+    run = graph(wide(WorkdirLayer(path="/app"), SOURCE, GIT)).run("with_apt_packages git")
 
-    assert "with_source_folder src → /app" in waits(result)["with_apt_packages ./mine.deb"]
     assert "/app" == run.meta.cwd
-    assert "/" == graph(wide(here, GIT)).run("with_apt_packages git").meta.cwd
+    assert {"with_source_folder src → /app"} == waits(wide(SOURCE, GIT))["with_apt_packages git"]
+    assert {"with_pip_packages numpy (wheels)"} == waits(wide(NUMPY, GIT))["with_apt_packages git"]

@@ -43,8 +43,15 @@ class Bases:
         """An image to put layers on, from a base that these lines of a Dockerfile make of another."""
         return self.named(self.made(*lines, start=start))
 
-    def made(self, *lines: str, start: str = PYTHON, name: str = "") -> str:
-        """The name of a base that these lines of a Dockerfile make of another; one of its own unless one is given."""
+    def made(self, *lines: str, start: str = PYTHON, name: str = "", platforms: str = "") -> str:
+        """The name of a base that these lines of a Dockerfile make of another.
+
+        Args:
+            lines: Of the Dockerfile, after its first.
+            start: The other.
+            name: What to call it; something of its own when not given.
+            platforms: What it is made for; the daemon's own when not given.
+        """
         text = "\n".join([f"FROM {start}", *lines, ""])
         tag = name or f"parity-base:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
         if self._made.get(tag) == text:
@@ -59,6 +66,7 @@ class Bases:
                 "--provenance=false",
                 "--allow=network.host",
                 f"--tag={tag}",
+                *([f"--platform={platforms}"] if platforms else []),
                 "-",
             ],
             input=text,

@@ -25,6 +25,7 @@ class Tally:
     equal: set[str] = field(default_factory=set)
     better: dict[str, set[str]] = field(default_factory=dict)
     used: set[Ignored] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

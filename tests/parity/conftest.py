@@ -13,7 +13,9 @@ from tests.conftest import Engine
 from tests.parity.bases import Bases
 from tests.parity.builders import Parity, Tally, strip_syntax
 from tests.parity.packages import Index, serve
+from tests.parity.random_layers.world import World, opened
 from tests.parity.tools import Tools, download
+from tests.parity.written import Written
 
 TALLY = pytest.StashKey[Tally]()
 BASE = "python:3.11-slim-bookworm"
@@ -27,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints how many cases there were, and how they ended."""
     tally = terminalreporter.config.stash.get(TALLY, Tally())
+    for note in tally.notes:
+        terminalreporter.write_line(note)
     better = set().union(*tally.better.values()) if tally.better else set()
     if cases := len(tally.equal | better):
         terminalreporter.write_line(
@@ -42,6 +46,19 @@ def index(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     folder = Path(kept) / "parity" if kept else tmp_path_factory.mktemp("parity")
     with serve(download(folder / f"wheels-{platform.machine()}", "poetry", "hatchling")) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def world(bases: Bases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Bases, files and indexes that layers meet on."""
+    with opened(bases, tmp_path_factory.mktemp("world")) as found:
+        yield found
+
+
+@pytest.fixture
+def written(world: World, engine: Engine) -> Written:
+    """Builds images in parallel and in order."""
+    return Written(world=world, engine=engine)
 
 
 @pytest.fixture(scope="session")

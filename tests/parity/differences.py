@@ -69,6 +69,11 @@ IGNORED: tuple[Ignored, ...] = (
         reason="What an image of ours was made from, so that one made from something else is not taken for it.",
     ),
     Ignored(
+        pattern=r"tmp/uv-[0-9a-f]+\.lock",
+        what="path",
+        reason="Empty, and of no use after the step. Named by where a project was, which is another place ahead.",
+    ),
+    Ignored(
         pattern=r"var/log/(dpkg|alternatives|apt/history|apt/term|apt/eipp)\.log(\.xz)?",
         what="content",
         reason="Logs of apt and dpkg: every line has a time.",
@@ -151,6 +156,19 @@ BETTER: tuple[Better, ...] = (
         theirs="`*` with exceptions leaves out the context's own folder: nothing can be copied, and the build fails.",
         ours="The patterns hold for the copied folder alone.",
         reason="The usual way to write a list of what is wanted.",
+    ),
+    Better(
+        name="ignored-again",
+        theirs="What a later line of a Dockerfile's `.dockerignore` leaves out again may get in: `config`, "
+        "`!config/**/*.yaml`, `config/secret`.",
+        ours="The last line that matches decides.",
+        reason="So Docker's documentation has it; what was left out may be a password.",
+    ),
+    Better(
+        name="ignore-file-encoding",
+        theirs="A byte order mark makes a `.dockerignore` lose its first pattern, and a byte that is not UTF-8 all.",
+        ours="Every line that can be read holds.",
+        reason="Editors on Windows write such files; what was left out may be a password.",
     ),
     Better(
         name="context-in-the-image",

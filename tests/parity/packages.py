@@ -270,8 +270,13 @@ class Index:
 
 
 @contextmanager
-def serve(wheels: Sequence[Path] = ()) -> Iterator[Index]:
-    """Serves the packages, and further wheels on the public index."""
+def serve(wheels: Sequence[Path] = (), *, port: int = 38417) -> Iterator[Index]:
+    """Serves the packages, and further wheels on the public index.
+
+    Args:
+        wheels: The further ones.
+        port: Where, if it can be had, so that another run finds in the cache what has not changed.
+    """
     files = {
         "public": {
             **dict(package.wheel() for package in PUBLIC),
@@ -287,7 +292,7 @@ def serve(wheels: Sequence[Path] = ()) -> Iterator[Index]:
             digest.update(name.encode() + hashlib.sha256(data).digest())
     seen: list[str] = []
     repositories: dict[str, bytes] = {}
-    server = _server(_handler(files, repositories, seen))
+    server = _server(_handler(files, repositories, seen), port)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -304,12 +309,16 @@ def serve(wheels: Sequence[Path] = ()) -> Iterator[Index]:
         thread.join()
 
 
-def _server(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    """On the same port whenever it can be had, so that another run finds in the cache what has not changed."""
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Says nothing: a step that is ended lets go of its connections."""
+
+
+def _server(handler: type[BaseHTTPRequestHandler], port: int) -> ThreadingHTTPServer:
     try:
-        return ThreadingHTTPServer(("127.0.0.1", 38417), handler)
+        return _Server(("127.0.0.1", port), handler)
     except OSError:
-        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        return _Server(("127.0.0.1", 0), handler)
 
 
 def _handler(

@@ -23,11 +23,13 @@ from buildkit_builder.spec import (
     PipLayer,
     PipOptions,
     RequirementsLayer,
+    UvProjectLayer,
     WorkdirLayer,
 )
 from tests.conftest import Engine
 from tests.parity.differences import Ignored
-from tests.parity.packages import BACKEND, Package, serve, write_sdist
+from tests.parity.packages import BACKEND, Package, serve, write_project, write_sdist
+from tests.parity.tools import Tools
 from tests.parity.twice import differences
 
 pytestmark = pytest.mark.usefixtures("emulator")
@@ -100,9 +102,9 @@ def test_packages_environment_and_files_are_those_of_an_emulated_build(engine: E
         EnvLayer(variables=(("MODE", "fast"),)),
         AptLayer(packages=("ca-certificates", "figlet")),
         PipLayer(packages=("markupsafe", "packaging")),
+        AptLayer(packages=("cron",)),
         CommandsLayer(commands=("useradd --create-home worker && figlet -v > /srv/figlet",)),
         WorkdirLayer(path="/app"),
-        AptLayer(packages=("cron",)),
         PipLayer(packages=("six", "packaging<24")),
         CopyLayer(files=sources, destination="src", origin="with_source_folder"),
     )
@@ -124,6 +126,33 @@ def test_what_has_to_be_built_is_built_for_the_platform(engine: Engine, tmp_path
             RequirementsLayer(file=Path("r.txt"), content=b"parity-native\nparity-gamma\n", options=options),
         )
         checks = ("$UV_PYTHON -c 'import parity_native.made as m; assert m.MADE == \"aarch64\", m.MADE'",)
+
+        def compare() -> Coroutine[Any, Any, str]:
+            return differences(spec, engine.address, WAYS, checks=checks, ignored=LEFT)
+
+        assert "" == asyncio.run(patiently(compare))
+
+
+def test_what_the_image_steers_is_emulated(engine: Engine, tmp_path: Path, tools: Tools) -> None:
+    """Settings of `uv` that a layer brings, and another environment that is active: both ways obey them."""
+    (tmp_path / "uv.toml").write_text('[pip]\nprerelease = "allow"\n')
+    settings = LocalFiles(kind="file", root=tmp_path / "uv.toml")
+    with serve() as index:
+        more = f'\n[[tool.uv.index]]\nurl = "{index.public}"\ndefault = true\n'
+        pyproject = write_project(tmp_path / "app", "app", dependencies=["parity-gamma"], more=more)
+        tools.uv_lock(tmp_path / "app")
+        spec = image(
+            engine,
+            CopyLayer(files=settings, destination="/root/.config/uv/uv.toml", origin="with_source_file"),
+            PipLayer(packages=("parity-alpha",), options=PipOptions(index_url=index.public)),
+            EnvLayer(variables=(("VIRTUAL_ENV", "/app/.venv"),)),
+            CommandsLayer(commands=("uv venv --python /usr/bin/python3 /app/.venv",)),
+            UvProjectLayer(pyproject=pyproject, lock=pyproject.parent / "uv.lock"),
+        )
+        checks = (
+            "test -e /opt/venv/lib/python3.11/site-packages/parity_alpha-2.0rc1.dist-info",
+            "test -e /app/.venv/lib/python3.11/site-packages/parity_gamma",
+        )
 
         def compare() -> Coroutine[Any, Any, str]:
             return differences(spec, engine.address, WAYS, checks=checks, ignored=LEFT)

@@ -45,7 +45,7 @@ async def test_uv_dependencies(base: Image, parity: Parity, index: Index, user: 
 
 
 async def test_uv_dependencies_without_a_lock(base: Image, parity: Parity, index: Index, user: Path) -> None:
-    """Without a lock file, uv resolves in the step, by the options of the layer."""
+    """Without a lock file, uv resolves in the step, by the options of the layer, and leaves its lock beside it."""
     pyproject = write_project(user / "app", "app", dependencies=["parity-alpha", "parity-epsilon"])
     image = base.with_workdir("/srv").with_uv_project(
         Path("app/pyproject.toml"), index_url=index.public, extra_index_urls=(index.extra,), pre=True
@@ -61,6 +61,7 @@ async def test_uv_dependencies_without_a_lock(base: Image, parity: Parity, index
 
     assert f"{SITE}/parity_alpha-2.0rc1.dist-info/METADATA" in tree
     assert f"{SITE}/parity_epsilon-1.0.dist-info/METADATA" in tree
+    assert "srv/uv.lock" in tree
 
 
 async def test_uv_groups(base: Image, parity: Parity, index: Index, user: Path, tools: Tools) -> None:

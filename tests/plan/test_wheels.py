@@ -190,12 +190,12 @@ def test_no_dependencies() -> None:
     assert dependencies(PROJECT) is None
 
 
-def test_a_part_leaves_no_trace() -> None:
-    """What uv would leave in `/tmp` is left by the installation that follows, if at all."""
-    how = wheels(PROJECT, "uv sync --locked", is_part=True)
+def test_a_project_leaves_no_trace() -> None:
+    """What uv would leave in `/tmp` is named by where the project is, which is another place ahead."""
+    how = wheels(PROJECT, "uv sync")
 
     assert how is not None
-    assert "install() { TMPDIR=$tmp uv sync --locked" in how.command(all_of_it=False)
+    assert "install() { PATH=$user_path TMPDIR=$tmp uv sync --locked" in how.command(all_of_it=False)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ updates = st.builds(
 def test_displays(mode: str) -> None:
     """A build is shown to its end; of a daemon's own controls nothing reaches the terminal."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.lists(updates, max_size=6), texts, st.booleans())
     def shown(sent: list[StatusUpdate], title: str, failed: bool) -> None:
         stream, now = io.StringIO(), iter(range(1000))
@@ -86,7 +86,7 @@ def test_displays(mode: str) -> None:
     shown()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(updates, max_size=8))
 def test_traces(sent: list[StatusUpdate]) -> None:
     """Whatever comes, what is told of it is consistent."""
@@ -130,7 +130,6 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(vertex.intervals) for vertex in trace.vertices) <= limits.RUNS
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["g", "h", "i", "j"]), max_size=60))
 def test_groups_that_change_leave_nothing(ids: list[str]) -> None:
     """A vertex that moves from group to group is shown in the last of them alone."""

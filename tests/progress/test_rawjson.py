@@ -39,6 +39,7 @@ def test_lines_have_stable_keys() -> None:
             "started": 1.0,
             "completed": None,
             "error": "",
+            "role": None,
             "group": {"id": "g", "name": "n", "weak": True},
         }
     ]

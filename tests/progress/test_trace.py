@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder.client.events import ProgressGroup, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
+from buildkit_builder.llb import Role
 from buildkit_builder.progress.loglines import LINE_LIMIT
 from buildkit_builder.progress.trace import Counts, Trace
-from buildkit_builder.progress.vertex import OPTIONAL, Interval, State, Vertex, merged
+from buildkit_builder.progress.vertex import Interval, State, Vertex, merged
 from tests.progress.support import log, update, vertex
 
 DIGESTS = st.sampled_from("abcd")
@@ -304,7 +306,8 @@ def test_last_line_without_end_comes_with_the_end_of_the_step() -> None:
 def test_look_ups_that_may_find_nothing_are_not_shown() -> None:
     """What is asked for in passing is no step of the build, and its failing is no failure."""
     trace = Trace()
-    event = vertex("a", 1.0, 2.0, name=f"{OPTIONAL}look up x", error="not found")
+    role = Role(quiet=True, attempt=True)
+    event = replace(vertex("a", 1.0, 2.0, name="look up x", error="not found"), role=role)
 
     changes = trace.apply(StatusUpdate(vertexes=(event,)), 0.0)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import mmap
 import os
 import secrets
+import shutil
 import stat
+import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from buildkit_builder.client.connection import Connection, connect
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.errors import SourceChangedError, SourceNameError
+from buildkit_builder.session import filesync
 from buildkit_builder.session.attachable import Attachable
 from buildkit_builder.session.content import ContentStores
 from buildkit_builder.session.filesend import Directory, FileReceiver, TarFile
@@ -116,13 +121,16 @@ def tree(tmp_path: Path) -> Path:
 
 
 async def test_a_tree_goes_there_and_back(control: Control, tree: Path, tmp_path: Path) -> None:
-    """What a local source sends and a local export brings back is the same, times and hard links included."""
+    """What a local source sends and a local export brings back is the same, hard links included, and times nearly."""
     out = tmp_path / "out"
     session = Session([FileSync([LocalDirectory("src", tree, hard_links=True)]), FileReceiver({0: Directory(out)})])
     await solve(control, session, source(), "local")
 
     assert contents(tree) == contents(out)
-    assert {TIME} == {path.lstat().st_mtime_ns for path in out.rglob("*") if not path.is_dir()}
+    arrived = {path.lstat().st_mtime_ns for path in out.rglob("*") if stat.S_ISREG(path.lstat().st_mode)}
+    assert 1 == len(arrived)
+    assert TIME // 1_000_000 == arrived.pop() // 1_000_000  # what is shorter tells the daemon of changes
+    assert {TIME} == {(out / name).lstat().st_mtime_ns for name in ("link", "broken", "pipe")}
     assert (out / "big").stat().st_ino == (out / "big link").stat().st_ino
 
 
@@ -152,28 +160,197 @@ async def test_patterns_mean_the_same_on_both_sides(control: Control, tree: Path
     assert expected | {f"many/{number:04}" for number in range(100) if number % 10 != 1} == set(contents(out))
 
 
-async def test_only_changes_are_sent_again(control: Control, tree: Path, tmp_path: Path) -> None:
-    """A second build asks for what is listed differently, and for nothing else."""
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose content the daemon asked for."""
+    asked: list[str] = []
+    chunks = filesync._chunks
+
+    def watched(content: Any, notice: Any) -> Any:
+        asked.append(os.path.basename(content.source))
+        return chunks(content, notice)
+
+    monkeypatch.setattr(filesync, "_chunks", watched)
+    return asked
+
+
+async def test_only_changes_are_sent_again(control: Control, tree: Path, tmp_path: Path, read: list[str]) -> None:
+    """A second build asks for what has changed, and for nothing else, whatever times the files have."""
     state = source()
     out = tmp_path / "out"
+    for number in range(1, 1500):
+        # As their writer left them, or with the time of an archive.
+        os.utime(tree / "many" / f"{number:04}", ns=(TIME + number * 1_000_000,) * 2)
+    (tree / "many" / "0009").write_bytes(b"as it was written")
+    settle()
     await solve(control, Session([FileSync([LocalDirectory("src", tree)])]), state, "")
-    before = contents(tree)
+    await nothing_is_read(control, tree, state, read)
+
     (tree / "a.b").write_bytes(b"changed")
     (tree / "empty").unlink()
-    (tree / "many" / "0100").write_bytes(b"x" * 100)  # a change that the listing does not show
-    os.utime(tree / "many" / "0100", ns=(TIME, TIME))
+    (tree / "many" / "0100").write_bytes(b"x" * 100)
+    os.utime(tree / "many" / "0100", ns=(TIME + 100_000_000,) * 2)
     session = Session([FileSync([LocalDirectory("src", tree)]), FileReceiver({0: Directory(out)})])
     await solve(control, session, state, "local")
 
-    assert {**contents(tree), "many/0100": before["many/0100"]} == contents(out)
+    assert contents(tree) == contents(out)
+    assert {"a.b", "0100"} <= set(read)
+    assert not {f"{number:04}" for number in range(101, 1500)} & set(read)
+
+
+async def nothing_is_read(control: Control, root: Path, state: llb.State, read: list[str]) -> None:
+    """Sends a folder as it was; a daemon that has not let go of its copy yet takes a new one, but not every time."""
+    for _ in range(4):
+        read.clear()
+        await solve(control, Session([FileSync([LocalDirectory("src", root)])]), state, "")
+        if not read:
+            return
+    pytest.fail(f"sent again: {read}")
+
+
+def settle() -> None:
+    """Lets the clock of the file system go on: what has just been written is always sent again."""
+    time.sleep(0.2)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a file that looks like any other of its length."""
+    path.write_bytes(data)
+    os.utime(path, (1, 1))
+
+
+def replace_file(root: Path) -> None:
+    write(root / "new", b"2.0.0")
+    (root / "new").replace(root / "file")
+
+
+def swap_folders(root: Path) -> None:
+    (root / "folder").rename(root / "was")
+    (root / "other").rename(root / "folder")
+    (root / "was").rename(root / "other")
+
+
+def link_file(root: Path) -> None:
+    (root / "file").unlink()
+    os.link(root / "other" / "inside", root / "file")
+
+
+def become_folder(root: Path) -> None:
+    (root / "file").unlink()
+    (root / "file").mkdir()
+    write(root / "file" / "inside", b"2.0.0")
+
+
+def become_file(root: Path) -> None:
+    shutil.rmtree(root / "folder")
+    write(root / "folder", b"2.0.0")
+
+
+def go_back(root: Path) -> None:
+    (root / "file").write_bytes(b"2.0.0")
+    os.utime(root / "file", (0, 0))
+
+
+def exchange_names(root: Path) -> None:
+    (root / "file").rename(root / "x")
+    (root / "twin").rename(root / "file")
+    (root / "x").rename(root / "twin")
+
+
+def link_elsewhere(root: Path) -> None:
+    (root / "link").unlink()
+    (root / "link").symlink_to("twin")
+
+
+def write_through_memory(root: Path) -> None:
+    with (root / "file").open("r+b") as file, mmap.mmap(file.fileno(), 5) as mapped:
+        mapped[:] = b"2.0.0"
+    os.utime(root / "file", (1, 1))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "the same file written again": lambda root: write(root / "file", b"2.0.0"),
+    "written again through memory": write_through_memory,
+    "another file in its place": replace_file,
+    "another name of another file": link_file,
+    "two files that change their names": exchange_names,
+    "two folders that change their names": swap_folders,
+    "a folder where a file was": become_folder,
+    "a file where a folder was": become_file,
+    "an older time": go_back,
+    "other permissions": lambda root: (root / "file").chmod(0o600),
+    "other permissions of a folder": lambda root: (root / "folder").chmod(0o700),
+    "an attribute": lambda root: os.setxattr(root / "file", "user.color", b"red"),
+    "a link that leads elsewhere": link_elsewhere,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+async def test_what_is_there_arrives(
+    control: Control, tmp_path: Path, read: list[str], change: Callable[[Path], object]
+) -> None:
+    """Whatever size and time a file has, what the daemon makes of a folder is what is in it now, and then before."""
+    root, state = tmp_path / "root", source()
+    for number, name in enumerate(("file", "twin", "folder/inside", "other/inside")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write(root / name, b"1.0.%d" % number)
+    (root / "link").symlink_to("file")
+    settle()
+    await solve(control, Session([FileSync([LocalDirectory("src", root)])]), state, "")
+    change(root)
+
+    assert described(root) == described(await exported(control, root, state, tmp_path / "changed"))
+
+    settle()
+    await exported(control, root, state, tmp_path / "again")
+    await nothing_is_read(control, root, state, read)
+
+
+async def test_what_is_written_at_once_arrives(control: Control, tmp_path: Path) -> None:
+    """A file that is written again within a tick of the clock, right after it was sent, is sent again."""
+    root, state = tmp_path / "root", source()
+    root.mkdir()
+    for number in range(10):
+        (root / "file").write_bytes(b"%d" % number)
+        out = await exported(control, root, state, tmp_path / f"out{number}")
+        assert b"%d" % number == (out / "file").read_bytes()
+
+
+async def test_two_machines_may_have_one_path(control: Control, tmp_path: Path) -> None:
+    """Two machines that the daemon takes for one, with files of one name, size and time, each send their own."""
+    state = source()
+    machines = [tmp_path / "first", tmp_path / "second"]
+    for number, machine in enumerate(machines):
+        machine.mkdir()
+        write(machine / "file", b"1.0.%d" % number)
+    settle()
+    for turn, machine in enumerate(machines * 2):
+        assert described(machine) == described(await exported(control, machine, state, tmp_path / str(turn)))
+
+
+async def exported(control: Control, root: Path, state: llb.State, out: Path) -> Path:
+    """What the daemon has of a folder, once it has been sent what it asks for."""
+    session = Session([FileSync([LocalDirectory("src", root)]), FileReceiver({0: Directory(out)})])
+    await solve(control, session, state, "local")
+    return out
+
+
+def described(root: Path) -> dict[str, object]:
+    """Contents, and of files their attributes and times to the second."""
+    found: dict[str, object] = {}
+    for path in root.rglob("*"):
+        attributes = {name: os.getxattr(path, name) for name in os.listxattr(path, follow_symlinks=False)}
+        is_file = path.is_file() and not path.is_symlink()
+        found[str(path.relative_to(root))] = content(path), attributes, int(path.stat().st_mtime) if is_file else None
+    return found
 
 
 async def test_changed_files_stop_the_build(control: Control, tmp_path: Path) -> None:
-    """A file that grows or vanishes while it is sent stops the build, with our error beside the daemon's echo."""
+    """A file that is cut or vanishes while it is sent stops the build, with our error beside the daemon's echo."""
 
-    def grow(path: str, is_folder: bool) -> bool:
+    def cut(path: str, is_folder: bool) -> bool:
         if path == "z":  # `a` has been listed; the listing has not been sent
-            (tmp_path / "a").write_bytes(b"longer" * 1000)
+            (tmp_path / "a").write_bytes(b"shorter")
         return True
 
     def vanish(path: str, is_folder: bool) -> bool:
@@ -181,12 +358,64 @@ async def test_changed_files_stop_the_build(control: Control, tmp_path: Path) ->
             (tmp_path / "a").unlink()
         return True
 
-    for change in (grow, vanish):
+    for change in (cut, vanish):
         write_tree(tmp_path, {"a": b"x" * 1000, "z": b"x" * 1000})
         session = Session([FileSync([LocalDirectory("src", tmp_path, keep=change)])])
         with pytest.raises(grpc.aio.AioRpcError, match="while it was being sent"):
             await solve(control, session, source(), "")
         assert isinstance(session.failure, SourceChangedError)
+
+
+async def test_a_log_that_grows(control: Control, tmp_path: Path) -> None:
+    """The daemon gets a log as it was when it was listed, and the next time as it is then."""
+    root, state = tmp_path / "root", source()
+    write_tree(root, {"log": b"1\n" * 100_000, "z": b""})
+
+    def grow(path: str, is_folder: bool) -> bool:
+        if path == "z":
+            with (root / "log").open("ab") as log:
+                log.write(b"2\n" * 100_000)
+        return True
+
+    for size in (200_000, 400_000, 600_000):
+        sync = FileSync([LocalDirectory("src", root, keep=grow)])
+        await solve(control, Session([sync, FileReceiver({0: Directory(tmp_path / str(size))})]), state, "local")
+
+        assert 1 == len(sync.notices)
+        assert (root / "log").read_bytes()[:size] == (tmp_path / str(size) / "log").read_bytes()
+
+
+TIMES = {
+    "after 2262": 253_402_300_799,
+    "milliseconds taken for seconds": 1_700_000_000_000,
+    "before 1970": -3,
+    "before 1901": -(1 << 31) - 10,
+    "after 2038": 1 << 32,
+}
+
+
+@pytest.mark.parametrize("seconds", TIMES.values(), ids=TIMES.keys())
+async def test_times_are_those_of_docker(
+    control: Control, tmp_path: Path, docker: str, engine: Engine, seconds: int
+) -> None:
+    """Whatever time a file has, in an image it is the one that `docker buildx build` gives it."""
+    names = [f"{kind}{fraction}" for kind in ("file", "folder") for fraction in (0, 1, 999_999_999)]
+    for name in names:
+        path = tmp_path / "src" / name
+        write_tree(tmp_path / "src", {name if path.name.startswith("file") else f"{name}/in": b"content"})
+        os.utime(path, ns=(0, seconds * 10**9 + int(name.lstrip("filedor"))))
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY --from=src . /\n")
+    output = f"--output=type=tar,dest={tmp_path / 'theirs.tar'}"
+    command = [docker, "buildx", "build", "--builder=default", f"--build-context=src={tmp_path / 'src'}", output, "."]
+    subprocess.run(command, env=dict(engine.environ), cwd=tmp_path, check=True, capture_output=True)
+    copied = llb.scratch().file(llb.copy(source(), "/", "/", contents_only=True))
+    target = TarFile(tmp_path / "ours.tar")
+    session = Session([FileSync([LocalDirectory("src", tmp_path / "src")]), FileReceiver({0: target})])
+    await solve(control, session, copied, "tar")
+
+    with tarfile.open(tmp_path / "ours.tar") as ours, tarfile.open(tmp_path / "theirs.tar") as theirs:
+        expected = {name: theirs.getmember(name).mtime // 1 for name in names}
+        assert expected == {name: ours.getmember(name).mtime // 1 for name in names}
 
 
 async def test_names_that_are_not_utf8_stop_the_build(control: Control, tmp_path: Path) -> None:
@@ -197,6 +426,18 @@ async def test_names_that_are_not_utf8_stop_the_build(control: Control, tmp_path
         await solve(control, session, source(), "")
 
     assert isinstance(session.failure, SourceNameError)
+
+
+@pytest.mark.parametrize("name", ["Übung", "日本 語", "a+b %41 ü", "a+b%41", "e\u0301", "🐳"])
+async def test_names_of_every_alphabet(control: Control, tmp_path: Path, name: str) -> None:
+    """A local source may have any name, and its patterns too."""
+    write_tree(tmp_path / "src", {f"{name}/{name}.txt": b"content", "other": b""})
+    state = llb.local(name, shared_key=secrets.token_hex(8), include=[name], exclude=[f"*/{name}.md"])
+    out = tmp_path / "out"
+    session = Session([FileSync([LocalDirectory(name, tmp_path / "src")]), FileReceiver({0: Directory(out)})])
+    await solve(control, session, state, "local")
+
+    assert {name, f"{name}/{name}.txt"} == set(contents(out))
 
 
 async def test_undeclared_directories_are_refused(control: Control) -> None:

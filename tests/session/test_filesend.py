@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import grpc
@@ -15,7 +16,7 @@ import grpc.aio
 import pytest
 
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.session import filesend
+from buildkit_builder.session import filesend, receive
 from buildkit_builder.session.filesend import Directory, FileReceiver, TarFile
 from buildkit_builder.session.session import Session
 from buildkit_builder.session.walk import MODE_DIR, MODE_NAMED_PIPE, MODE_SETUID, MODE_SYMLINK
@@ -289,6 +290,79 @@ async def test_folders_are_not_replaced_by_files(tmp_path: Path) -> None:
 
     assert "is a folder, and a file of the result has its name" in str(session.failure)
     assert (tmp_path / "name" / "precious").is_dir()
+
+
+class FoldingDisk:
+    """The module `os` as it would be on a disk that takes names which differ only in case for the same."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = f"{root}/"
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(os, name)
+        if not callable(found):
+            return found
+
+        def folded(*arguments: Any, **options: Any) -> Any:
+            return found(*map(self._fold, arguments), **options)
+
+        return folded
+
+    def _fold(self, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(self._root):
+            return self._root + value[len(self._root) :].casefold()
+        return value
+
+    @property
+    def path(self) -> Any:
+        return SimpleNamespace(
+            join=os.path.join, realpath=os.path.realpath, isdir=lambda path: os.path.isdir(self._fold(path))
+        )
+
+
+@pytest.mark.parametrize("kinds", [(0, 0), (MODE_DIR, MODE_DIR), (0, MODE_DIR), (MODE_DIR, 0), (MODE_SYMLINK, 0)])
+@pytest.mark.parametrize("names", [("A", "a"), ("README.md", "readme.md"), ("Straße", "strasse")])
+async def test_names_that_a_disk_takes_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], kinds: tuple[int, int]
+) -> None:
+    """A result with two such names is refused, and both are named; one may replace what was there before."""
+    root = tmp_path / "out"
+    root.mkdir()
+    for name in {name.casefold() for name in names}:
+        if kinds[0] != MODE_DIR:
+            (root / name).write_text("of an earlier result")
+    monkeypatch.setattr(receive, "os", FoldingDisk(root))
+    entries = [
+        (Stat(path=name, mode=kind | 0o755, linkname="x" if kind == MODE_SYMLINK else ""), b"")
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    session = Session([FileReceiver({0: Directory(root)})])
+    async with attach(session) as daemon:
+        await send_tree(daemon, entries)
+
+    assert isinstance(session.failure, BuildKitError)
+    assert all(f"`{name}`" in str(session.failure) for name in names)
+
+
+async def test_names_that_differ_in_more_than_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other results arrive on such a disk, hard links and folders of the same name elsewhere included."""
+    root = tmp_path / "out"
+    monkeypatch.setattr(receive, "os", FoldingDisk(root))
+    entries = [
+        (Stat(path="A", mode=MODE_DIR | 0o755), b""),
+        (Stat(path="A/a", mode=0o644), b"1"),
+        (Stat(path="A/b", mode=0o644, linkname="A/a"), b""),
+        (Stat(path="B", mode=MODE_DIR | 0o755), b""),
+        (Stat(path="B/A", mode=0o644), b"2"),
+    ]
+    session = Session([FileReceiver({0: Directory(root)})])
+    async with attach(session) as daemon:
+        await send_tree(daemon, entries)
+
+    assert session.failure is None
+    assert {"a/a": b"1", "a/b": b"1", "b/a": b"2"} == {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 async def test_the_daemons_error_ends_the_export(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -125,6 +126,24 @@ async def test_encoded_patterns(tmp_path: Path) -> None:
     assert ["c+d"] == plain.paths
 
 
+@pytest.mark.parametrize(
+    ("sent", "marks", "name"),
+    [
+        ("%C3%9Cbung-1", [("dir-name-encoded", "1")], "Übung-1"),
+        ("a+b%2Bc%25", [("dir-name-encoded", "true")], "a b+c%"),
+        ("a+b%2Bc", [], "a+b%2Bc"),
+        ("a+b%2Bc", [("dir-name-encoded", "0"), ("include-patterns-encoded", "1")], "a+b%2Bc"),
+    ],
+)
+async def test_encoded_names(tmp_path: Path, sent: str, marks: list[tuple[str, str]], name: str) -> None:
+    """The name of a folder comes escaped where it is not ASCII, and is taken as it is where it is not marked."""
+    write_tree(tmp_path, {"file": b"content"})
+    async with attach(Session([FileSync([LocalDirectory(name, tmp_path)])])) as daemon:
+        tree = await daemon.pull(sent, metadata=marks)
+
+    assert {"file": b"content"} == tree.contents
+
+
 async def test_follow_paths(tmp_path: Path) -> None:
     """A followed path brings the links on its way; one that leads to the root brings all."""
     write_tree(tmp_path, {"real/file": b"", "real/other": b"", "else": b""})
@@ -186,15 +205,18 @@ async def test_malformed_patterns_are_refused(tmp_path: Path) -> None:
         assert "'a['" in await call.details()
 
 
-@pytest.mark.parametrize("change", ["grow", "shrink", "touch", "vanish", "link", "pipe"])
+@pytest.mark.parametrize("change", ["shrink", "touch", "replace", "vanish", "link", "pipe"])
 async def test_files_that_change_are_noticed(tmp_path: Path, change: str) -> None:
     """A file that is not any more what was listed is an error that names it, told to the daemon and kept."""
     file = tmp_path / "file"
     file.write_bytes(b"content")
 
     def act() -> None:
-        if change in ("grow", "shrink"):
-            file.write_bytes(b"content, and more" if change == "grow" else b"con")
+        if change == "shrink":
+            file.write_bytes(b"con")
+        elif change == "replace":
+            (tmp_path / "new").write_bytes(b"content, and more")
+            (tmp_path / "new").replace(file)
         elif change == "touch":
             os.utime(file, ns=(1, 1))
         else:
@@ -211,6 +233,50 @@ async def test_files_that_change_are_noticed(tmp_path: Path, change: str) -> Non
     assert ("vanished" in str(failure)) is (change == "vanish")
     assert str(failure) == tree.error
     assert {} == tree.contents
+
+
+async def test_files_that_grow(tmp_path: Path) -> None:
+    """Of a log that is written to meanwhile, what was listed is sent, and that is said; of others nothing is."""
+    file, sync = tmp_path / "log", FileSync([LocalDirectory("src", tmp_path)])
+    write_tree(tmp_path, {"log": b"one line\n", "other": b""})
+
+    def append() -> None:
+        with file.open("ab") as log:
+            log.write(b"another\n" * 1000)
+
+    async with attach(Session([sync])) as daemon:
+        first = await daemon.pull("src", listed=append)
+        assert [f"{file} grew while it was being sent: the image has what was there before."] == sync.notices
+        second = await daemon.pull("src")
+
+    assert {"log": b"one line\n", "other": b""} == first.contents
+    assert 9 == first.stat("log").size
+    assert file.read_bytes() == second.contents["log"]
+    assert 1 == len(sync.notices)
+
+
+async def test_files_that_grow_while_they_are_read(tmp_path: Path) -> None:
+    """Neither does it end, nor does it grow, while somebody goes on writing; but cut off, it is not what was listed."""
+    file = tmp_path / "log"
+    file.write_bytes(b"x" * 30_000_000)
+    session = Session([FileSync([LocalDirectory("src", tmp_path)])])
+    async with attach(session) as daemon:
+        for size_then in (30_001_000, 1000):
+            call = daemon.stream(services.FILESYNC_DIFF_COPY, [("dir-name", "src")])
+            while message := await call.read():
+                size = Packet.FromString(message).stat.size
+            await call.write(Packet(type=Packet.PACKET_REQ, ID=0).SerializeToString())
+            packet, came = Packet.FromString(await call.read()), 0
+            os.truncate(file, size_then)
+            while packet.type == Packet.PACKET_DATA and packet.data:
+                came += len(packet.data)
+                packet = Packet.FromString(await call.read())
+            if packet.type == Packet.PACKET_DATA:
+                assert size == came
+                assert session.failure is None
+
+    assert packet.type == Packet.PACKET_ERR
+    assert isinstance(session.failure, SourceChangedError)
 
 
 async def test_files_that_change_while_they_are_read(tmp_path: Path) -> None:
@@ -243,6 +309,23 @@ async def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert r"caf\xe9" in tree.error
 
 
+async def test_names_that_are_not_wanted(tmp_path: Path) -> None:
+    """What is left out, or not asked for, may have any name, and so may a folder that is only looked into."""
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    write_tree(odd, {"inside": b"", "b.log": b""})
+    write_tree(tmp_path, {"app/a.txt": b"1", "a.txt": b"2"})
+    (tmp_path / "app" / "odd").symlink_to(os.fsdecode(b"caf\xe9"))
+    for asked in (["*.txt", "app/*.txt"], ["app/a.txt", "a.txt"], ["**/*.txt"]):
+        tree = await pull(LocalDirectory("src", tmp_path), *(("include-patterns", pattern) for pattern in asked))
+        assert {"app/a.txt": b"1", "a.txt": b"2"} == tree.contents
+
+    left_out = LocalDirectory("src", tmp_path, exclude=["*", "**/odd", "!**/*.txt"])
+    assert {"app/a.txt": b"1", "a.txt": b"2"} == (await pull(left_out)).contents
+    _, failure = await failing(LocalDirectory("src", tmp_path, exclude=["caf*"]))
+    assert isinstance(failure, SourceNameError)
+    assert "odd" in str(failure)
+
+
 async def test_missing_roots(tmp_path: Path) -> None:
     """A folder that is not there is named."""
     _, failure = await failing(LocalDirectory("src", tmp_path / "gone"))
@@ -273,6 +356,27 @@ async def test_unreadable_files(private_file: Path) -> None:
 
     assert type(failure) is SourceError
     assert f"{private_file} cannot be read: Permission denied" in tree.error
+
+
+async def test_what_is_not_wanted_need_not_be_readable(private_file: Path) -> None:
+    """Neither a file that nobody asks for is opened, nor is a folder that may only hold what was asked for read."""
+    folder = private_file.parent
+    reader, owner = os.geteuid(), folder.stat().st_uid
+    os.seteuid(owner)
+    write_tree(folder, {"app/a.txt": b"1", "closed/b.txt": b"2"})
+    (folder / "closed").chmod(0)
+    os.seteuid(reader)
+    try:
+        for asked in (["app"], ["*/*.txt"], ["app/*.txt", "*.md"]):
+            tree = await pull(LocalDirectory("src", folder), *(("include-patterns", pattern) for pattern in asked))
+            assert {"app/a.txt": b"1"} == tree.contents
+        left_out = LocalDirectory("src", folder, exclude=["private", "closed", "!**/a.txt"])
+        assert {"app/a.txt": b"1"} == (await pull(left_out)).contents
+    finally:
+        os.seteuid(owner)
+        shutil.rmtree(folder / "closed")
+        shutil.rmtree(folder / "app")
+        os.seteuid(reader)
 
 
 async def test_the_daemons_errors_are_not_ours(tmp_path: Path) -> None:

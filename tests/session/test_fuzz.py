@@ -61,7 +61,7 @@ async def read_all(stream: Stream) -> None:
     stream.send_headers([(b":status", b"200")], last=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(frames | st.binary(max_size=40), max_size=12), st.booleans())
 def test_frames(sent: list[bytes], greeted: bool) -> None:
     """Frames in any order, of any kind, whole or not: the connection ends, or is ended by a breach that is named."""
@@ -75,7 +75,6 @@ def test_frames(sent: list[bytes], greeted: bool) -> None:
         asyncio.run(serve())
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=5))
 def test_header_blocks(blocks: list[bytes]) -> None:
     """A decoder says what is wrong, and its table stays within its bounds whatever came before."""
@@ -122,7 +121,7 @@ class Call:
     in_thread_to_its_end = in_thread
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(packets, max_size=12))
 def test_trees_that_are_sent_to_us(messages: list[bytes]) -> None:
     """Nothing is written outside the folder, and what is wrong with a tree is a refusal or an error of ours."""
@@ -139,7 +138,6 @@ def test_trees_that_are_sent_to_us(messages: list[bytes]) -> None:
 globs = st.text("ab/*?[]^-\\.!d\n", max_size=20)
 
 
-@settings(deadline=None)
 @given(st.lists(globs, max_size=4), st.text("ab/.\n", max_size=30))
 def test_patterns(patterns: list[str], path: str) -> None:
     """Any patterns are compiled and matched, or refused with a reason."""
@@ -147,7 +145,6 @@ def test_patterns(patterns: list[str], path: str) -> None:
         assert Matcher(patterns).matches(path) in (True, False)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["a", "[^/]", "[ab]", "[^/]*", "(?:.*/)?", ".*", "/"]), max_size=9), st.text("ab/\n"))
 def test_the_automaton_is_the_regex(pieces: list[str], path: str) -> None:
     """It finds what Python's own matcher finds."""

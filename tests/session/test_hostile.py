@@ -357,7 +357,6 @@ async def test_only_what_was_listed_can_be_asked_for_and_once(tree: Path, number
     [
         [("include-patterns", "x")] * 10_001,
         [("include-patterns", "x" * 4097)],
-        [("exclude-patterns", "a%00b"), ("exclude-patterns-encoded", "1")],
         [("followpaths", "a%00b"), ("followpaths-encoded", "1")],
         [("include-patterns", "[")],
     ],

@@ -113,3 +113,18 @@ async def test_what_is_no_request_is_refused(agent: Agent) -> None:
         await call.write(BytesMessage(data=b"\xff\xff\xff\xff").SerializeToString())
 
         assert await ending(call) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", ["a b%#", "/".join(["x" * 60] * 4)])
+async def test_agents_with_odd_sockets(agent: Agent, tmp_path: Path, name: str) -> None:
+    """A socket whose path is very long is reached by a shorter one."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(agent.socket)
+    async with attach(Session([SshAgent({"default": path})])) as daemon:
+        call = daemon.stream(services.SSH_FORWARD_AGENT)
+        await call.write(BytesMessage(data=message(11)).SerializeToString())
+        answer = BytesMessage.FromString(await call.read()).data
+        await call.done_writing()
+
+    assert message(12) == answer

@@ -181,11 +181,12 @@ async def test_only_the_writing_is_shown(caching: Caching) -> None:
 
 REFUSALS = {
     'unknown cache exporter: "s3"': "This daemon knows no build cache of type s3",
+    'unknown cache exporter: "registry"': "the containerd image store writes no build cache of type registry",
     "failed to configure registry cache exporter: denied": f"its build cache was not saved to {REF}: denied.",
 }
 
 
-@pytest.mark.parametrize(("said", "expected"), REFUSALS.items(), ids=["unknown", "refused"])
+@pytest.mark.parametrize(("said", "expected"), REFUSALS.items(), ids=["unknown", "no store", "refused"])
 async def test_a_cache_that_is_refused(caching: Caching, said: str, expected: str) -> None:
     """The image is built all the same, and one sentence says why the cache is not."""
     caching.daemon.refuses = said
@@ -195,6 +196,16 @@ async def test_a_cache_that_is_refused(caching: Caching, said: str, expected: st
     (line,) = caching.display.lines
     assert expected in line
     assert [None] == caching.display.ends
+
+
+@pytest.mark.parametrize("can_have_store", [True, False])
+@pytest.mark.parametrize("kind", ["registry", "local", "gha"])
+def test_a_store_is_recommended_to_whom_can_have_it(kind: str, can_have_store: bool) -> None:
+    """Without it an engine writes none of these; one that is too old is told to be updated."""
+    text = not_written(REF, f'unknown cache exporter: "{kind}"', can_have_store=can_have_store)
+
+    assert can_have_store == ("containerd-snapshotter" in text)
+    assert "has only registry" not in text
 
 
 async def test_a_cache_that_fails_in_the_end(caching: Caching) -> None:

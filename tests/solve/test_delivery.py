@@ -28,9 +28,9 @@ async def send(delivery: Delivery, index: int, data: bytes) -> None:
         assert await call.read() is EOF
 
 
-async def send_tree(delivery: Delivery, index: int, stats: list[Stat]) -> None:
+async def send_tree(delivery: Delivery, index: int, stats: list[Stat], session: Session | None = None) -> None:
     """Sends a tree as the daemon does; each file holds its own path."""
-    async with attach(Session(delivery.attachables)) as daemon:
+    async with attach(session or Session(delivery.attachables)) as daemon:
         call = daemon.stream(services.FILESEND_DIFF_COPY, [(INDEX, str(index))])
         for stat in stats:
             await call.write(Packet(type=Packet.PACKET_STAT, stat=stat).SerializeToString())

@@ -24,8 +24,10 @@ from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.solve.once import Once
 from buildkit_builder.solve.request import CacheEntry
+from buildkit_builder.solve.roles import Roles
 from buildkit_builder.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
 from buildkit_builder.wire import control_pb2, gateway_pb2, services
 from tests.fakes.buildkit import FakeBuildKit, Refusal
@@ -69,6 +71,8 @@ class Bench:
     remembered: list[llb.Definition] = field(default_factory=list)
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)
+    roles: Roles = field(default_factory=Roles)
+    mirrors: Mirrors = NO_MIRRORS
 
     def aside(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         work.close()
@@ -82,7 +86,9 @@ class Bench:
     def expect(self, image: llb.Definition, platform: llb.Platform) -> None:
         self.expected[platform] = image
 
-    def explain(self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None) -> BuildKitError:
+    def explain(
+        self, error: grpc.aio.AioRpcError, *, doing: str, image: str | None = None, mirror: str | None = None
+    ) -> BuildKitError:
         return BuildKitError(f"{doing}: {error.details()}")
 
     @property
@@ -248,3 +254,14 @@ async def test_lines_that_the_frontend_refuses(bench: Bench) -> None:
     bench.fake.refusal = Refusal("dockerfile parse error on line 2: unknown instruction: RUNN")
     with pytest.raises(grpc.aio.AioRpcError, match="unknown instruction: RUNN"):
         await build(bench, DockerfileLayer(lines=("RUNN make",)))
+
+
+@pytest.mark.parametrize("layers", [(LINES,), (BEFORE, LINES), (LINES, AFTER)])
+async def test_a_daemon_whose_frontend_knows_no_inputs(layers: tuple[Layer, ...]) -> None:
+    """BuildKit 0.8 and 0.9 would look for the image so far in a registry: it is refused before anything runs."""
+    old = dict.fromkeys((name for name, first in llb.FIRST_RELEASE.items() if first in ("0.8", "0.9")), True)
+    async with running(Daemon(platforms=(("linux", "arm64"),), llb_caps=old)) as bench:
+        with pytest.raises(CapabilityError, match=r"cannot carry out lines of a Dockerfile .*BuildKit 0\.10 or newer"):
+            await build(bench, *layers)
+
+        assert [] == [call for call in bench.fake.called(services.LLBBRIDGE_SOLVE) if call.Frontend or call.Evaluate]

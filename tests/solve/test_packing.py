@@ -17,9 +17,10 @@ from buildkit_builder.client.control import Control
 from buildkit_builder.client.events import StatusUpdate, VertexEvent
 from buildkit_builder.solve import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive, packing
 from buildkit_builder.solve.exporters import Compression
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.packing import LayerWatch
-from buildkit_builder.solve.policy import mirrors
-from buildkit_builder.wire import control_pb2
+from buildkit_builder.wire import control_pb2, services
+from tests.fakes.panics import panics_of
 
 PLATFORM = llb.Platform()
 BASE = llb.image("debian")
@@ -39,6 +40,7 @@ class Daemon(Control):
         self.error: grpc.aio.AioRpcError | None = None
 
     async def solve(self, request: control_pb2.SolveRequest) -> Mapping[str, str]:
+        assert [] == panics_of(services.CONTROL_SOLVE, request)
         self.asked.append(request)
         if self.error is not None:
             raise self.error
@@ -89,7 +91,7 @@ async def test_a_step_is_packed_while_another_runs(bench: Bench) -> None:
 
 async def test_what_steps_may_do_is_the_same() -> None:
     """Else the daemon would take them for others."""
-    policy = mirrors({"docker.io": "m.example"})
+    policy = Mirrors.of({"docker.io": "m.example"}).policy()
     bench = Bench(entitlements=("network.host",), source_policy=policy)
     await bench.heard("one")
 

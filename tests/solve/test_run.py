@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,10 @@ from buildkit_builder.errors import (
     StepFailedError,
 )
 from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, BuildResult, OciArchive, Push, TarArchive, build, run
+from buildkit_builder.solve import BuildRequest, BuildResult, DockerArchive, OciArchive, Push, TarArchive, build, run
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.solve.frontend import GraphFrontend
-from buildkit_builder.solve.policy import mirrors
+from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
 from buildkit_builder.wire import control_pb2, filesync_pb2, rpcstatus_pb2, services
 from tests.fakes.buildkit import LLB_CAPS, Build, FakeBuildKit, abort, exit_message, vertex
@@ -163,7 +163,7 @@ async def test_exporters_are_named_for_old_daemons_too(bench: Bench) -> None:
 async def test_everything_asked_for(bench: Bench) -> None:
     """Caches, entitlements, policy and attributes are passed on as they are."""
     cache = CacheEntry(type="registry", attributes={"ref": "r.example/cache"})
-    policy = mirrors({"a.example": "b.example"})
+    policy = Mirrors.of({"a.example": "b.example"}).policy()
 
     await bench.build(
         request(
@@ -194,7 +194,7 @@ async def test_wrong_exporter_is_found_before_anything_is_asked(bench: Bench) ->
     ("missing", "fields"),
     [
         ("exporter.multiple", {"exporters": (Push(reference="a"), Push(reference="b"))}),
-        ("source.policy", {"source_policy": mirrors({"a.example": "b.example"})}),
+        ("source.policy", {"source_policy": Mirrors.of({"a.example": "b.example"}).policy()}),
         (
             "exporter.image.annotations",
             {"exporters": (Push(reference="a", annotations=(Annotation(key="k", value="v"),)),)},
@@ -255,6 +255,52 @@ async def test_archive_is_received(bench: Bench, tmp_path: Path) -> None:
     assert [path] == list(tmp_path.iterdir())
 
 
+# --- what daemons would ignore ---
+
+
+@pytest.mark.parametrize("kind", ["zstd", "estargz"])
+@pytest.mark.parametrize("exporter", [Push(reference="a"), OciArchive(path=Path("a")), DockerArchive(path=Path("a"))])
+async def test_packing_that_a_daemon_does_not_know(kind: str, exporter: Any) -> None:
+    """BuildKit before 0.10 refuses it only when all is built."""
+    old = {name: True for name in LLB_CAPS if name not in ("exec.secretenv", "mergeop", "diffop")}
+    asked = replace(exporter, compression=Compression(type=kind))
+    async with bench_of(Daemon(llb_caps=old)) as bench:
+        with pytest.raises(CapabilityError, match=rf"cannot pack layers as {kind} .*BuildKit 0\.10 or newer"):
+            await bench.build(request(exporters=(asked,)))
+
+        assert [] == bench.daemon.called(services.LLBBRIDGE_SOLVE)
+
+
+async def test_times_of_files_that_a_daemon_would_leave() -> None:
+    """BuildKit before 0.13 ignores that they are to be set."""
+    async with bench_of(Daemon(gateway_caps={"gateway.evaluate": True})) as bench:
+        with pytest.raises(CapabilityError, match=r"set the times of an image's files .*BuildKit 0\.13 or newer"):
+            await bench.build(request(exporters=(Push(reference="a", rewrite_timestamps=True),)))
+
+
+@pytest.mark.parametrize("level", ["index", "index-descriptor"])
+async def test_an_annotation_of_an_index_that_is_not_there(bench: Bench, level: str) -> None:
+    """An image for one platform has none, unless it is attested; it is told before anything is exported."""
+    bench.daemon.llb_caps |= {"exporter.image.annotations": True, "exporter.image.attestations": True}
+    push = Push(reference="a", annotations=(Annotation(key="org.example.a", value="1", level=level),))
+    with pytest.raises(ConfigError, match=rf"`{level}:org\.example\.a` has no place"):
+        await bench.build(request(exporters=(push,)))
+    assert bench.returned.HasField("error")
+
+    await bench.build(request(exporters=(push,), frontend_attributes={"attest:provenance": "mode=min"}))
+
+
+async def test_an_annotation_of_an_index_that_is_there(bench: Bench) -> None:
+    """Several platforms have one, of which some may have been in the registry before."""
+    bench.daemon.llb_caps |= {"exporter.image.annotations": True}
+    push = Push(reference="a", annotations=(Annotation(key="a.b", value="1", level="index"),))
+
+    async def two(bridge: Bridge) -> Result:
+        return Result(refs={"linux/amd64": Ref(id=""), "linux/arm64": Ref(id="")})
+
+    assert DIGEST == (await bench.build(request(frontend=Calls(two), exporters=(push,)))).digest
+
+
 # --- failures ---
 
 
@@ -280,6 +326,30 @@ async def test_failing_step(bench: Bench) -> None:
     assert 2 == len(bench.returned.error.details)
     assert all(found.ended.is_set() for found in bench.daemon.builds.values())
     assert [caught.value] == bench.display.ends
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_failing_step_is_known_by_what_progress_says(bench: Bench, named: bool) -> None:
+    """The daemon may name a step of another build that came to the same; that of an old Docker Engine names none."""
+    stranger = f"sha256:{'5' * 64}"
+    said = 'process "/bin/sh -c make" did not complete successfully: exit code: 3'
+    details = [vertex(stranger), exit_message(3)] if named else []
+    bench.daemon.refuse(services.LLBBRIDGE_SOLVE, f"failed: {said}", details=details)
+
+    async def export(build: Build) -> None:
+        told = control_pb2.Vertex(digest=stranger, name="make it elsewhere", error=said)
+        told.started.GetCurrentTime()
+        told.completed.GetCurrentTime()
+        log = control_pb2.VertexLog(vertex=stranger, stream=2, msg=b"its last words\n")
+        log.timestamp.GetCurrentTime()
+        build.tell(control_pb2.StatusResponse(vertexes=[told], logs=[log]))
+
+    bench.daemon.export = export
+    with pytest.raises(StepFailedError) as caught:
+        await bench.build(request())
+
+    expected = ("make it elsewhere", "/bin/sh -c make", 3, ("its last words",))
+    assert expected == (caught.value.step, caught.value.command, caught.value.exit_code, caught.value.log_tail)
 
 
 async def test_frontend_of_ours_fails(bench: Bench) -> None:

@@ -1,4 +1,5 @@
-install() { uv pip install --python $UV_PYTHON --upgrade --requirement requirements.txt "$@"; }
+user_path=$PATH PATH=/usr/sbin:/usr/bin:/sbin:/bin
+install() { PATH=$user_path uv pip install --python $UV_PYTHON --upgrade --requirement requirements.txt "$@"; }
 into=${UV_PYTHON%/bin/*} work=/dev/buildkit-builder cache=/root/.cache/uv builds=/root/.cache/uv/builds-v0
 told() { { echo 1; echo "$1"; cat "$2"; } >"$work/verdict"; rm -rf "$tmp"; exit 0; }
 waits() {
@@ -9,9 +10,9 @@ waits() {
 tmp=$work/tmp platform=
 mkdir -p "$tmp"
 grep -q " $builds [^ ]* ro[, ]" /proc/self/mounts || waits "nothing keeps uv from building"
-[ "$(uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
+[ "$(PATH=$user_path uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
 # Of a `uv` that was here before, the cache tells: a look through all of it takes as long as a small installation.
-uv=$(command -v uv)
+uv=$(PATH=$user_path; command -v uv)
 which=$(stat -Lc %s-%Y "$uv" 2>/dev/null)
 if [ -z "$which" ] || ! [ -e "$cache/${builds##*/}-of-$which" ]; then
   LC_ALL=C grep -qF "${builds##*/}" "$uv" || waits "this version of uv builds elsewhere"
@@ -56,8 +57,8 @@ reason() {
   echo "${name:-something} has to be built"
 }
 added() { sed -n 's/^ [+~] \([^ ]*\).*/+ \1/p' "$tmp/log"; }
-choose() { uv pip compile --python $UV_PYTHON --upgrade --no-deps --no-header --quiet --format pylock.toml "$@"; }
-unpack() { uv pip install --python $UV_PYTHON --upgrade --no-deps --no-build "$@"; }
+choose() { PATH=$user_path uv pip compile --python $UV_PYTHON --upgrade --no-deps --no-header --quiet --format pylock.toml "$@"; }
+unpack() { PATH=$user_path uv pip install --python $UV_PYTHON --upgrade --no-deps --no-build "$@"; }
 options() { printf '%s\n' '--extra-index-url https://example.com/simple'; }
 if attempt install $platform; then
   added >"$tmp/list"

@@ -1,12 +1,13 @@
-install() { uv pip install --python $UV_PYTHON six "$@"; }
+user_path=$PATH PATH=/usr/sbin:/usr/bin:/sbin:/bin
+install() { PATH=$user_path uv pip install --python $UV_PYTHON six "$@"; }
 into=${UV_PYTHON%/bin/*} work=/dev/buildkit-builder cache=/root/.cache/uv builds=/root/.cache/uv/builds-v0
 waits() { echo "waits for the steps before it: $1"; exit 75; }
 tmp=$work/tmp platform=
 mkdir -p "$tmp"
 grep -q " $builds [^ ]* ro[, ]" /proc/self/mounts || waits "nothing keeps uv from building"
-[ "$(uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
+[ "$(PATH=$user_path uv cache dir 2>/dev/null)" = "$cache" ] || waits "uv has its cache elsewhere"
 # Of a `uv` that was here before, the cache tells: a look through all of it takes as long as a small installation.
-uv=$(command -v uv)
+uv=$(PATH=$user_path; command -v uv)
 which=$(stat -Lc %s-%Y "$uv" 2>/dev/null)
 if [ -z "$which" ] || ! [ -e "$cache/${builds##*/}-of-$which" ]; then
   LC_ALL=C grep -qF "${builds##*/}" "$uv" || waits "this version of uv builds elsewhere"
