@@ -10,14 +10,22 @@ without this package, Flyte is as it was; with `image.buildkit.enabled: false` i
 | `local` (Flyte's default), `buildkit` | this package |
 | `docker` | Flyte's own builder, what `local` means without this package |
 | `local-podman`, `remote`, others | as without this package |
+
+Beside a Flyte that lacks what is needed here (`flyte_names`), nothing is touched, and one line says so: nothing here
+raises but the choice of a builder that was asked for. A process that builds without `flyte.init…` calls
+`buildkit_builder.activate()`; children that `multiprocessing` starts need not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
+
+from buildkit_builder import flyte_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,31 +34,39 @@ if TYPE_CHECKING:
 
     import click
 
-_CHOOSER = "flyte._internal.imagebuild.image_builder"
+_CHOOSER = flyte_names.ENGINE
 _OURS = ("local", "buildkit")
 _FLYTES_OWN = "docker"
 _MARK = "_buildkit_builder_original"
+# What was said already: once in a process is enough.
+_said: set[str] = set()
 
 
 def activate() -> None:
-    """Puts this package in the place of Flyte's `local` builder. Safe to call again.
+    """Puts this package in the place of Flyte's `local` builder. Safe to call again; raises nothing.
 
     Flyte loads the module that chooses a builder when it first builds; until then this waits, and costs nothing.
     """
-    module = sys.modules.get(_CHOOSER)
-    if module is not None:
-        _replace(module)
-    elif not any(isinstance(finder, _WhenLoaded) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WhenLoaded())
+    try:
+        module = sys.modules.get(_CHOOSER)
+        if module is not None:
+            _replace(module)
+        elif not _can_be_loaded(_CHOOSER):
+            _step_aside(flyte_names.complaint([_CHOOSER]))
+        elif not any(isinstance(finder, _WhenLoaded) for finder in sys.meta_path):
+            sys.meta_path.insert(0, _WhenLoaded())
+        _hand_down()
+    except Exception as error:  # noqa: BLE001 - Flyte starts with or without this package
+        _step_aside(f"{type(error).__name__}: {error}")
 
 
 def deactivate() -> None:
     """Gives Flyte its own builder back."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WhenLoaded)]
     module: Any = sys.modules.get(_CHOOSER)
-    originals = getattr(module.ImageBuildEngine._get_builder, _MARK, None) if module is not None else None
-    if originals is not None:
-        engine = module.ImageBuildEngine
+    engine = getattr(module, "ImageBuildEngine", None)
+    originals = getattr(getattr(engine, "_get_builder", None), _MARK, None)
+    if engine is not None and originals is not None:
         engine._get_builder, module._builds_locally, engine.image_exists = originals
 
 
@@ -62,54 +78,183 @@ class _WhenLoaded(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != _CHOOSER:
             return None
-        sys.meta_path.remove(self)
+        with contextlib.suppress(ValueError):  # another thread was quicker
+            sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def load_and_replace(module: ModuleType) -> None:
                 load(module)
-                _replace(module)
+                activate()
 
             spec.loader.exec_module = load_and_replace  # type: ignore[method-assign]
         return spec
 
 
+def _can_be_loaded(name: str) -> bool:
+    """Whether there is a module, found without loading the packages that it is in."""
+    found, path = "", None
+    for part in name.split("."):
+        found = f"{found}.{part}" if found else part
+        package = sys.modules.get(found)
+        if package is not None:
+            path = getattr(package, "__path__", None)
+            continue
+        spec = PathFinder.find_spec(found, path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
+
+
 def _replace(image_builder: Any) -> None:
-    engine = image_builder.ImageBuildEngine
-    if hasattr(engine._get_builder, _MARK):
+    engine = getattr(image_builder, "ImageBuildEngine", None)
+    if hasattr(getattr(engine, "_get_builder", None), _MARK):
         return
+    if lacking := flyte_names.missing_of(_CHOOSER, flyte_names.ENGINE_NAMES):
+        _step_aside(flyte_names.complaint(lacking))
+        return
+    assert engine is not None
     choose_own, builds_locally = engine._get_builder, image_builder._builds_locally
-    exists = engine.image_exists
 
     def _get_builder(cls: type, builder: Any = "local") -> Any:
-        name = builder or "local"
+        name = builder or "local" if builder is None or isinstance(builder, str) else None
         if name == _FLYTES_OWN:
             return choose_own("local")
-        if name in _OURS and (name != "local" or _enabled()):
-            from buildkit_builder.builder import BuildKitImageBuilder
-
-            return BuildKitImageBuilder()
-        return choose_own(builder)
+        return (_chosen(name) if name in _OURS else None) or choose_own(builder)
 
     def _builds_locally(builder: Any) -> bool:
         """Images of these builders get a registry to push to, or the error that there is none, from Flyte itself."""
         return str(builder) in (*_OURS, _FLYTES_OWN) or builds_locally(builder)
 
-    async def image_exists(image: Any) -> str | None:
+    originals = (engine.__dict__["_get_builder"], builds_locally, engine.__dict__["image_exists"])
+    setattr(_get_builder, _MARK, originals)
+    image_exists = staticmethod(_ImageExists(engine.image_exists))
+    engine._get_builder, engine.image_exists = classmethod(_get_builder), image_exists
+    image_builder._builds_locally = _builds_locally
+
+
+class _ImageExists:
+    """Flyte's own `image_exists`, for the time of which our checker knows the image."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> Any:
+        """Flyte's own is more than a function: it can be asked to forget."""
+        return getattr(self._own, name)
+
+    async def __call__(self, image: Any) -> str | None:
+        if not _builds():
+            return await self._flytes(image)
         from buildkit_builder.checker import asked_for
 
         token = asked_for.set(image)
         try:
-            found: str | None = await exists(image)
+            return await self._flytes(image)
+        except Exception as error:
+            from flyte.errors import ImageBuildError
+
+            if isinstance(error, ImageBuildError):
+                raise
+            # Flyte names an image by a digest of its files, one of which it could not take.
+            raise ImageBuildError(f"Building the image `{image.name}` failed: {_reason(image, error)}") from error
         finally:
             asked_for.reset(token)
+
+    async def _flytes(self, image: Any) -> str | None:
+        found: str | None = await self._own(image)
         return found
 
-    setattr(_get_builder, _MARK, (engine.__dict__["_get_builder"], builds_locally, engine.__dict__["image_exists"]))
-    engine._get_builder = classmethod(_get_builder)
-    engine.image_exists = staticmethod(image_exists)
-    image_builder._builds_locally = _builds_locally
+
+def _reason(image: Any, error: Exception) -> Exception:
+    """Why an image has no name: what is wrong with it, if that is what we would say."""
+    from buildkit_builder import flyte_image
+    from buildkit_builder.unforeseen import as_ours
+
+    try:
+        flyte_image.read(image)
+    except Exception as found:  # noqa: BLE001 - of the two errors, the one that names the layer
+        return as_ours(found)
+    return as_ours(error)
+
+
+def _chosen(name: str) -> Any:
+    """Our builder; `None` where Flyte's own is to build.
+
+    Raises:
+        ImageBuildError: A setting is wrong, or `buildkit` is asked for by name where it cannot be.
+    """
+    _hand_down()
+    why_not = flyte_names.why_not()
+    if name == "local" and why_not is None and not _enabled():
+        return None
+    if why_not is not None:
+        if name == "local":
+            _step_aside(why_not)
+            return None
+        from flyte.errors import ImageBuildError
+
+        raise ImageBuildError(flyte_names.cannot_build(why_not))
+    from buildkit_builder.builder import BuildKitImageBuilder
+
+    return BuildKitImageBuilder()
+
+
+def _step_aside(reason: str) -> None:
+    """Says so, once, unless nobody wants this package anyway."""
+    line = flyte_names.steps_aside(" ".join(reason.split()))
+    if line in _said or _is_disabled():
+        return
+    _said.add(line)
+    with contextlib.suppress(Exception):  # a process may have no stream to say it to
+        sys.stderr.write(f"{line}\n")
+
+
+def _is_disabled() -> bool:
+    """Whether the settings say so, as far as they can be read beside any Flyte."""
+    from buildkit_builder.config import Settings, environment
+
+    with contextlib.suppress(Exception):
+        from buildkit_builder import flyte_settings
+
+        return not flyte_settings.load().enabled
+    with contextlib.suppress(Exception):
+        return not Settings.load(None, environment()).enabled
+    return False
+
+
+def _builds() -> bool:
+    """Whether the builder that Flyte was told of is ours."""
+    with contextlib.suppress(Exception):
+        from flyte._initialize import _get_init_config
+
+        config = _get_init_config()
+        return flyte_names.why_not() is None and _is_ours(config.image_builder if config is not None else None)
+    return False
+
+
+def _hand_down() -> None:
+    """Has children that `multiprocessing` starts activate, too: they have a Flyte of their own, and may not call it.
+
+    What a process is configured with is handed to its children, and told there by calling this module again.
+    """
+    process: Any = sys.modules.get("multiprocessing.process")  # where nobody has loaded it, nobody has children of it
+    with contextlib.suppress(AttributeError, TypeError):
+        process.current_process()._config[_MARK] = _Inherited()
+
+
+class _Inherited:
+    """Activates where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _inherit, ()
+
+
+def _inherit() -> _Inherited:
+    activate()
+    return _Inherited()
 
 
 def hook(command: click.Command) -> click.Command:
@@ -117,15 +262,21 @@ def hook(command: click.Command) -> click.Command:
     invoke = command.invoke
 
     def prepared(context: click.Context) -> Any:
-        from buildkit_builder import flyte_settings
-
-        flyte_settings.remember_config(context.obj.config.source if context.obj else None)
-        if context.obj is not None and _is_ours(context.obj.image_builder or context.obj.config.image.builder):
-            context.obj = context.obj.replace(no_progress=True)
+        # Whatever is wrong, the command itself says it, and better.
+        with contextlib.suppress(Exception):
+            _prepare(context)
         return invoke(context)
 
     command.invoke = prepared  # type: ignore[assignment,method-assign]
     return command
+
+
+def _prepare(context: click.Context) -> None:
+    from buildkit_builder import flyte_settings
+
+    flyte_settings.remember_config(context.obj.config.source if context.obj else None)
+    if context.obj is not None and _is_ours(context.obj.image_builder or context.obj.config.image.builder):
+        context.obj = context.obj.replace(no_progress=True)
 
 
 def _is_ours(builder: str | None) -> bool:
@@ -146,9 +297,9 @@ def _enabled() -> bool:
     from flyte.errors import ImageBuildError
 
     from buildkit_builder import flyte_settings
-    from buildkit_builder.errors import ConfigError
+    from buildkit_builder.unforeseen import as_ours
 
     try:
         return flyte_settings.load().enabled
-    except ConfigError as error:
-        raise ImageBuildError(str(error)) from error
+    except Exception as error:
+        raise ImageBuildError(str(as_ours(error, doing="reading the settings"))) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from flyte import Image
 from flyte.errors import ImageBuildError
 
+from buildkit_builder import flyte_names
 from buildkit_builder.errors import BuildKitError, ConfigError
+from buildkit_builder.unforeseen import as_ours
 
 if TYPE_CHECKING:
     from flyte import ImageBuild
@@ -40,26 +43,39 @@ class BuildKitImageBuilder:
             flyte.errors.ImageBuildError: The build failed; says which, where and why. Comes out when builds that run
                 beside it are over, so that they are not ended by it.
         """
-        from flyte import ImageBuild
-
-        from buildkit_builder import background, flyte_image, flyte_settings, image_build
-
-        if not flyte_image.needs_building(image):
-            return ImageBuild(uri=image.uri, remote_run=None)
-        name = image.name or "the image"
+        if (why_not := flyte_names.why_not()) is not None:
+            raise ImageBuildError(flyte_names.cannot_build(why_not))
         try:
-            settings = flyte_settings.load()
-            spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
-            name = spec.reference
-            if dry_run:
-                image_build.print_plan(spec)
-            elif wait:
-                await image_build.build(spec, settings)
-            else:
-                background.start(spec, settings)
+            return await _build(image, dry_run=dry_run, wait=wait)
+        except ImageBuildError:
+            raise
         except ConfigError as error:
             raise ImageBuildError(str(error)) from error
-        except BuildKitError as error:
+        except Exception as error:
             # It may be one of many that are built at the same time.
-            raise ImageBuildError(f"Building {name} failed: {error}") from error
-        return ImageBuild(uri=spec.reference, remote_run=None)
+            raise ImageBuildError(str(BuildKitError(f"Building {_named(image)} failed: {as_ours(error)}"))) from error
+
+
+async def _build(image: Image, *, dry_run: bool, wait: bool) -> ImageBuild:
+    from flyte import ImageBuild
+
+    from buildkit_builder import background, flyte_image, flyte_settings, image_build
+
+    if not flyte_image.needs_building(image):
+        return ImageBuild(uri=image.uri, remote_run=None)
+    settings = flyte_settings.load()
+    spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+    if dry_run:
+        image_build.print_plan(spec)
+    elif wait:
+        await image_build.build(spec, settings)
+    else:
+        background.start(spec, settings)
+    return ImageBuild(uri=spec.reference, remote_run=None)
+
+
+def _named(image: Image) -> str:
+    """An image by its whole name, as far as it has one: that is a digest of files, of which one may be gone."""
+    with contextlib.suppress(Exception):
+        return image.uri
+    return image.name or "the image"

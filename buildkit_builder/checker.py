@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from flyte._status import status
-
-from buildkit_builder.errors import BuildKitError
+from buildkit_builder.errors import ImageError
+from buildkit_builder.unforeseen import as_ours
 
 if TYPE_CHECKING:
     from flyte import Image
 
+    from buildkit_builder.config import Settings
     from buildkit_builder.image_build import Spec
 
 # A checker is given a name and a tag; `activation` leaves the image here for the time that Flyte asks for it.
@@ -23,11 +24,11 @@ class BuildKitImageChecker:
 
     @classmethod
     async def image_exists(cls, repository: str, tag: str, arch: tuple[str, ...] = ("linux/amd64",)) -> str | None:
-        """Looks an image up.
+        """Looks an image up; raises nothing, since Flyte would take an error for "it exists".
 
-        "Cannot tell" is not "exists": where the registry or BuildKit does not answer, the image counts as missing, so
-        that the build is tried and says what is wrong. An image of ours says in a label what it was made from; one
-        that was made from something else than is asked for counts as missing, too.
+        "Cannot tell" is not "exists": where the registry or BuildKit does not answer, or anything else goes wrong, the
+        image counts as missing, so that the build is tried and says what is wrong. An image of ours says in a label
+        what it was made from; one that was made from something else than is asked for counts as missing, too.
 
         Args:
             repository: Registry and name.
@@ -37,29 +38,52 @@ class BuildKitImageChecker:
         Returns:
             The image's reference, or `None` where it has to be built.
         """
-        from buildkit_builder import flyte_image, flyte_settings, image_build
-
         reference = f"{repository}:{tag}"
         if "/" not in repository:
             return None  # only an engine could have it, and building it again costs nothing
         try:
-            settings = flyte_settings.load()
-            platforms = flyte_image.chosen(arch, settings.platforms)
-            found = await image_build.look_up(reference, platforms or arch, settings, _spec(reference))
-        except BuildKitError as error:
-            status.warn(f"Could not look up {reference}, so it is built: {error}")
+            return await _found(reference, arch)
+        except Exception as error:  # noqa: BLE001 - an image is there only where it was found
+            with contextlib.suppress(Exception):  # a closed stream is no reason, either
+                meant = as_ours(error)
+                # What is wrong with the image itself the build says, and at once.
+                if not isinstance(meant, ImageError):
+                    _say(f"Could not look up {reference}, so it is built: {meant}", is_warning=True)
             return None
-        if found.changed and not found.missing:
-            status.info(f"{reference} is there, but {' and '.join(dict.fromkeys(found.changed))}, so it is built again")
-        return None if found.missing or found.changed else reference
 
 
-def _spec(reference: str) -> Spec | None:
-    from buildkit_builder import flyte_image, flyte_settings
+async def _found(reference: str, arch: tuple[str, ...]) -> str | None:
+    from buildkit_builder import flyte_image, flyte_settings, image_build
 
-    image = asked_for.get()
-    if image is None:
-        return None
     settings = flyte_settings.load()
-    spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
-    return spec if spec.reference == reference else None
+    platforms = flyte_image.chosen(arch, settings.platforms) or arch
+    image = asked_for.get()
+    spec = None if image is None else _spec(image, settings)
+    has_old_name = False
+    if spec is not None and _repository(spec.reference) == _repository(reference):
+        # The name that it would be built under: Flyte makes it once and keeps it, though files may have changed since.
+        has_old_name, reference = reference != spec.reference, spec.reference
+    else:
+        spec = None
+    found = await image_build.look_up(reference, platforms, settings, spec)
+    if has_old_name and not image_build.is_told_by_label(found):
+        return None
+    if found.changed and not found.missing:
+        _say(f"{reference} is there, but {' and '.join(dict.fromkeys(found.changed))}, so it is built again")
+    return None if found.missing or found.changed else reference
+
+
+def _spec(image: Image, settings: Settings) -> Spec:
+    from buildkit_builder import flyte_image
+
+    return flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+
+
+def _repository(reference: str) -> str:
+    return reference.rpartition(":")[0]
+
+
+def _say(text: str, *, is_warning: bool = False) -> None:
+    from flyte._status import status
+
+    (status.warn if is_warning else status.info)(text)

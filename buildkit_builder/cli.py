@@ -24,8 +24,10 @@ from buildkit_builder.commands.usage import du
 )  # fmt: skip
 def main(config_file: Path | None) -> None:
     """BuildKit as the local image builder of Flyte."""
-    from buildkit_builder import flyte_settings
+    from buildkit_builder import flyte_names, flyte_settings
 
+    if (reason := flyte_names.cannot_run()) is not None:
+        raise click.ClickException(flyte_names.cannot_build(reason))
     flyte = click.get_current_context().find_object(object)
     source = getattr(getattr(flyte, "config", None), "source", None)
     flyte_settings.remember_config(config_file or source)

@@ -1,105 +1,118 @@
-"""Digests of local files that Flyte's tag does not cover: contexts of Dockerfiles, projects that others depend on.
+"""Digests of local files, so that an image can be told from what other files would make.
 
-A context may hold much that no image ever copies, and all of it counts, as nobody knows what a base or an argument may
-make a Dockerfile copy. So what a file's content was is remembered for as long as nobody has touched the file.
+They say the same on every machine: names, modes, links and contents, and no times. A file that nobody may read counts
+as such: it cannot be in an image either.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import time
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 
-from buildkit_builder import config
 from buildkit_builder.errors import BuildKitError
+from buildkit_builder.file_digests import FileDigests, digest_of_file
+from buildkit_builder.identity import UNKNOWN
 from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.times import is_settled
-from buildkit_builder.session.walk import Entry
-from buildkit_builder.solve.memory import Memory
 
 # Reading more than this takes longer than is cheap for the question whether an image is there.
 BYTES_MAX = 256 << 20
-_CHUNK = 1 << 20
-_FIELDS = 5  # of what is remembered of a file
+# The same of files whose contents an image's tag is made of; to open one takes as long as to read some of it.
+TAGGED_BYTES_MAX = 32 << 20
+_OPENING = 8 << 10
+WITHOUT_CONTENTS = "names-"
+"""How a digest begins for which contents were not read."""
+# By an image's name, which Flyte makes of its files once, how those were when this process first saw it.
+_named: dict[str, str] = {}
 
 
 def digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = ()) -> str:
-    """A digest of what a daemon would be sent: names, modes, links and contents, and no times.
-
-    Returns:
-        Sixteen hexadecimal digits; nothing where there are no directories, or where it cannot be told: for more than
-        `BYTES_MAX` to read, a folder or file that cannot be read, a name that cannot be sent.
-    """
-    try:
-        return _digest_of(directories, exclude)
-    except (BuildKitError, OSError, ValueError):
-        return ""
-
-
-def _digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...]) -> str:
-    whole = hashlib.sha256()
-    room = BYTES_MAX
-    looked = False
-    for directory in directories:
-        looked = True
-        digests = FileDigests(directory)
-        for entry in directory.entries(exclude=exclude):
-            whole.update(repr((entry.path, entry.mode, entry.link, entry.size)).encode())
-            room -= entry.size
-            if room < 0:
-                return ""
-            if entry.has_content:
-                whole.update(digests.of(entry).encode())
-        digests.remember()
-    return whole.hexdigest()[:16] if looked else ""
-
-
-class FileDigests:
-    """The digests of a directory's files, most of which are as they were the last time.
+    """A digest of files that an image's tag says nothing of.
 
     Args:
-        directory: Of which nothing has been listed yet.
+        directories: What would be sent.
+        exclude: Patterns of what is left out.
+
+    Returns:
+        Sixteen hexadecimal digits; nothing where there are no directories; `UNKNOWN` where it cannot be told, for too
+        much to read, or a folder that cannot be read.
     """
-
-    def __init__(self, directory: LocalDirectory) -> None:
-        self._memory = Memory(config.state_home(config.environment()) / "buildkit-builder" / "digests")
-        self._name = ascii((directory.name, str(directory.root.absolute())))
-        self._begun = time.time_ns()
-        self._known: dict[str, list[object]] = {}
-        self._seen: dict[str, list[object]] = {}
-        with contextlib.suppress(ValueError):
-            remembered = json.loads(self._memory.recall(self._name) or "{}")
-            if isinstance(remembered, dict):
-                self._known = remembered
-
-    def of(self, entry: Entry) -> str:
-        """The digest of a file's content.
-
-        Raises:
-            OSError: It cannot be read.
-        """
-        # No program can set when an inode was last changed, so that no change of the content is hidden.
-        as_is = [entry.inode, entry.size, entry.mtime, entry.changed]
-        known = self._known.get(entry.source)
-        if isinstance(known, list) and len(known) == _FIELDS and known[:-1] == as_is:
-            digest = str(known[-1])
-        else:
-            digest = _digest(entry.source)
-        if is_settled(entry, self._begun):
-            self._seen[entry.source] = [*as_is, digest]
+    known = list(directories)
+    try:
+        names, files, size = _listed(known, exclude, BYTES_MAX)
+        if size > BYTES_MAX:
+            return UNKNOWN
+        if size < 0:
+            return ""
+        digests = FileDigests(" ".join(f"{directory.name} {directory.root.absolute()}" for directory in known))
+        digest = _with_contents(names, files, digests.of)
+        digests.remember()
         return digest
-
-    def remember(self) -> None:
-        """Keeps what has been found for the next time."""
-        if self._seen != self._known:
-            self._memory.note(self._name, json.dumps(self._seen))
+    except (BuildKitError, OSError, ValueError):
+        return UNKNOWN
 
 
-def _digest(source: str) -> str:
-    digest = hashlib.sha256()
-    with open(source, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def digest_of_tagged(reference: str, directories: Iterable[LocalDirectory]) -> str:
+    """A digest of files whose contents an image's tag is made of.
+
+    A tag may have been made before a file was changed, so that contents are read nevertheless; where that would take
+    long, only whether this process has seen them change under that tag.
+
+    Args:
+        reference: The image's name, with the tag.
+        directories: What would be sent.
+
+    Returns:
+        As `digest_of`; after `WITHOUT_CONTENTS` where those are left to the tag.
+    """
+    try:
+        names, files, size = _listed(directories, (), None)
+        if size + len(files) * _OPENING <= TAGGED_BYTES_MAX:
+            return _with_contents(names, files, digest_of_file) if size >= 0 else ""
+        state = _state_of(files)
+    except (BuildKitError, OSError, ValueError):
+        return UNKNOWN
+    if _named.setdefault(reference, state) != state:
+        return UNKNOWN
+    return f"{WITHOUT_CONTENTS}{names.hexdigest()[:16]}"
+
+
+def _listed(
+    directories: Iterable[LocalDirectory], exclude: tuple[str, ...], most: int | None
+) -> tuple[hashlib._Hash, list[str], int]:
+    """All but contents: a digest, the files, and how large they are; -1 for no directory, and not far beyond `most`."""
+    names, files, size = hashlib.sha256(), list[str](), -1
+    for directory in directories:
+        size = max(size, 0)
+        names.update(b"directory")  # so that two of them cannot run together into one
+        for entry in directory.entries(exclude=exclude):
+            names.update(repr((entry.path, entry.mode, entry.link, entry.size)).encode())
+            if entry.has_content:
+                files.append(entry.source)
+            size += entry.size
+            if most is not None and size > most:
+                return names, files, size
+    return names, files, size
+
+
+def _with_contents(names: hashlib._Hash, files: Iterable[str], of: Callable[[str], str]) -> str:
+    whole = names.copy()
+    for path in files:
+        whole.update(_readable(path, of).encode())
+    return whole.hexdigest()[:16]
+
+
+def _readable(path: str, of: Callable[[str], str]) -> str:
+    try:
+        return of(path)
+    except PermissionError:
+        return "unreadable"
+
+
+def _state_of(files: Iterable[str]) -> str:
+    """What this machine's file systems say of files: between two that are the same, none of them was written to."""
+    whole = hashlib.sha256()
+    for path in files:
+        found = os.stat(path)
+        whole.update(f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} ".encode())
+    return whole.hexdigest()

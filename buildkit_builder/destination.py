@@ -18,6 +18,7 @@ from buildkit_builder.session.registries import is_insecure
 from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
 from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
+from buildkit_builder.unforeseen import only_ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +83,6 @@ def _refuse_without_store(spec: ImageSpec | DockerfileSpec, settings: Settings, 
             "leave them out",
         ),
         (compression not in (None, "gzip"), f"pack layers as {compression}", "leave `compression` out"),
-        (
-            settings.epoch is not None,
-            "set the time of an image (`source_date_epoch`)",
-            "leave it out, and the variable SOURCE_DATE_EPOCH",
-        ),
         (settings.force_compression, "pack the layers of the base anew", "leave `force_compression` out"),
         (settings.oci_media_types is True, "push OCI media types", "leave `oci_media_types` out"),
         (
@@ -173,7 +169,8 @@ def _shown(credentials: Credentials) -> dict[str, str]:
 
 
 async def _has_containerd_store(connection: Connection) -> bool:
-    workers = await Control(connection.channel).list_workers()
+    with only_ours("asking where the daemon can put an image"):
+        workers = await Control(connection.channel).list_workers()
     return any(worker.snapshotter for worker in workers)
 
 

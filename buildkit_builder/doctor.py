@@ -216,7 +216,7 @@ def _age(kind: str, version: str, release: str, llb: Capabilities) -> Finding:
     from buildkit_builder.llb.capabilities import FIRST_RELEASE
 
     detail = _version_text(version, release)
-    missing = llb.missing(_WANTED)
+    missing = llb.missing(tuple(_WANTED))
     if not missing:
         return Finding(name="version", ok=True, detail=f"{detail}, with all features that images may need")
     needed = max((FIRST_RELEASE[name] for name in missing), key=_as_numbers)

@@ -34,6 +34,7 @@ from typing import Any
 # What a terminal would obey. Words of others come without it, see `terminal`; this is for what slipped through, and is
 # replaced, so that nothing grows together.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 class BuildKitError(Exception):
@@ -44,6 +45,8 @@ class BuildKitError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
+        # Bytes of names that are not UTF-8 stand in a text as halves of characters, which no stream would take.
+        message = _HALVES.sub(lambda half: f"\\x{ord(half[0]) & 0xFF:02x}", message)
         super().__init__(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message))
 
     def __reduce__(self) -> tuple[Any, ...]:

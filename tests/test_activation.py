@@ -383,3 +383,99 @@ def test_activating_loads_nothing_of_flytes_builders() -> None:
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert "[]\nBuildKitImageBuilder\n" == said
+
+
+CHILDREN = """\
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+import flyte
+
+
+def builder(_: object = None) -> str:
+    from flyte.extend import ImageBuildEngine
+
+    return type(ImageBuildEngine._get_builder("local")).__name__
+
+
+def child(connection) -> None:
+    connection.send(builder())
+
+
+def grandchild(connection) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(connection,))
+    process.start()
+    process.join()
+
+
+if __name__ == "__main__":
+    BEGIN
+    for method in ("spawn", "forkserver", "fork"):
+        context = multiprocessing.get_context(method)
+        for target in (child, grandchild):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=target, args=(theirs,))
+            process.start()
+            print(ours.recv())
+            process.join()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        print(*pool.map(builder, [1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "begin",
+    ["import buildkit_builder; buildkit_builder.activate()", "flyte.init()", "flyte.init_from_config('on.yaml')"],
+)
+def test_children_build_as_their_parent_does(tmp_path: Path, begin: str) -> None:
+    """A process that `multiprocessing` starts has a Flyte of its own, which nobody initializes there."""
+    write(tmp_path / "on.yaml", "image: {buildkit: {enabled: true}}\n")
+    write(tmp_path / "app.py", CHILDREN.replace("BEGIN", begin))
+    done = run(sys.executable, "app.py", cwd=tmp_path)
+
+    assert ["BuildKitImageBuilder"] * 7 == done.stdout.split(), done.stderr
+
+
+def test_children_are_flytes_own_where_this_package_is_not_wanted(tmp_path: Path) -> None:
+    """The variable that turns it off is theirs, too."""
+    write(
+        tmp_path / "app.py",
+        CHILDREN.replace("BEGIN", "import os; os.environ['FLYTE_BUILDKIT_ENABLED'] = '0'; flyte.init()"),
+    )
+    done = run(sys.executable, "app.py", cwd=tmp_path)
+
+    assert ["DockerImageBuilder"] * 7 == done.stdout.split(), done.stderr
+
+
+def test_a_process_that_initializes_nothing(tmp_path: Path) -> None:
+    """One documented call makes its builds ours; it reads the configuration that Flyte finds by itself."""
+    write(tmp_path / "config.yaml", f"image: {{registry: localhost:1/team, buildkit: {{endpoint: '{NOWHERE}'}}}}\n")
+    script = (
+        "import flyte, buildkit_builder\n"
+        "buildkit_builder.activate()\n"
+        "image = flyte.Image.from_base('debian:12').clone(name='x', registry='localhost:1/team', extendable=True)\n"
+        "try: flyte.build(image.with_env_vars({'A': '1'}))\n"
+        "except flyte.errors.ImageBuildError as error: print(error)\n"
+    )
+    done = run(sys.executable, "-c", script, cwd=tmp_path)
+
+    assert "/nonexistent/buildkitd.sock" in done.stdout, done.stderr
+
+
+def test_flytes_own_is_asked_as_it_was(active: None) -> None:
+    """Flyte remembers what it was told of an image, and can be asked to forget."""
+    assert callable(image_builder.ImageBuildEngine.image_exists.cache_clear)
+    image_builder.ImageBuildEngine.image_exists.cache_clear()
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, UnicodeDecodeError("utf-8", b"x", 0, 1, "no"), SystemError])
+def test_the_hook_keeps_no_command_from_running(clean_environ: pytest.MonkeyPatch, error: Any) -> None:
+    """Whatever goes wrong in it."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    clean_environ.setattr(flyte_settings, "remember_config", fail)
+    result = CliRunner().invoke(activation.hook(click.Command("x", callback=lambda: click.echo("ran"))))
+
+    assert (0, "ran\n") == (result.exit_code, result.output)

@@ -308,7 +308,7 @@ async def test_a_build_that_nobody_waits_for(
     [process] = started
     said = "".join(capfd.readouterr())
     code = await asyncio.to_thread(process.wait, 60)
-    folder = tmp_path / "home" / ".local" / "state" / "buildkit-builder" / "builds"
+    folder = tmp_path / "home" / ".local" / "state" / "buildkit-builder" / "logs"
     [log] = folder.iterdir()
 
     assert ImageBuild(uri=wanted.uri, remote_run=None) == built
@@ -355,7 +355,7 @@ def test_the_state_folder_of_the_user_is_obeyed(tmp_path: Path, clean_environ: p
     spec = DockerfileSpec(reference="r/x:1", push=True, dockerfile=tmp_path / "Dockerfile", platforms=("linux/amd64",))
     log = background.start(spec, Settings())
 
-    assert tmp_path / "state" / "buildkit-builder" / "builds" == log.parent
+    assert tmp_path / "state" / "buildkit-builder" / "logs" == log.parent
 
 
 def test_the_process_is_python_itself(tmp_path: Path, clean_environ: pytest.MonkeyPatch) -> None:
@@ -366,5 +366,5 @@ def test_the_process_is_python_itself(tmp_path: Path, clean_environ: pytest.Monk
     background.start(spec, Settings())
     [(command, options)] = calls
 
-    assert [sys.executable, "-m", "buildkit_builder.background"] == command[:3]
+    assert [sys.executable, "-I", "-c"] == command[:3]
     assert options["start_new_session"]

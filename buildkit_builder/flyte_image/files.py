@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from buildkit_builder.errors import MissingSourceError
+from buildkit_builder.errors import ImageError, MissingSourceError
+from buildkit_builder.session.patterns import Matcher, PatternError, read_dockerignore
 
 
 def local_file(path: Path, layer: str) -> Path:
@@ -34,3 +36,41 @@ def local_folder(path: Path, layer: str) -> Path:
         what = "is not a folder" if path.exists() else "does not exist"
         raise MissingSourceError(f"{layer}: `{path.absolute()}` {what}.")
     return path.absolute()
+
+
+def read_text(file: Path, layer: str, *, errors: Literal["replace", "surrogateescape"] = "replace") -> str:
+    """What a file says that a layer names.
+
+    Args:
+        file: The file.
+        layer: Who names it.
+        errors: What becomes of bytes that are not UTF-8: by default what the daemon's own frontend makes of them.
+
+    Raises:
+        MissingSourceError: It cannot be read.
+    """
+    try:
+        return file.read_text(encoding="utf-8", errors=errors)
+    except OSError as error:
+        raise _unreadable(file, layer, error) from error
+
+
+def read_patterns(file: Path, layer: str) -> tuple[str, ...]:
+    """The patterns of a `.dockerignore` file.
+
+    Raises:
+        MissingSourceError: It cannot be read.
+        ImageError: One of them is malformed.
+    """
+    try:
+        patterns = tuple(read_dockerignore(file))
+        Matcher(patterns)
+    except OSError as error:
+        raise _unreadable(file, layer, error) from error
+    except PatternError as error:
+        raise ImageError(f"{layer}: `{file}` makes no sense: {error}.") from error
+    return patterns
+
+
+def _unreadable(file: Path, layer: str, error: OSError) -> MissingSourceError:
+    return MissingSourceError(f"{layer}: the file `{file}` cannot be read: {error.strerror}.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from flyte import _image as flyte_layers
 from flyte.errors import ImageBuildError
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.flyte_image.files import local_file
-from buildkit_builder.flyte_image.layers import KNOWN_FLYTE, read_layer
+from buildkit_builder.flyte_image.files import local_file, read_patterns, read_text
+from buildkit_builder.flyte_image.layers import read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
 from buildkit_builder.llb import Platform
-from buildkit_builder.session.patterns import Matcher, read_dockerignore
+from buildkit_builder.session.patterns import Matcher
 from buildkit_builder.spec import (
     CopyLayer,
     DockerfileSpec,
@@ -30,7 +30,7 @@ from buildkit_builder.spec import (
     UvProjectLayer,
 )
 
-__all__ = ["KNOWN_FLYTE", "chosen", "default_uv_image", "enters", "keeps", "needs_building", "read"]
+__all__ = ["chosen", "default_uv_image", "enters", "keeps", "needs_building", "read"]
 
 
 def chosen(platforms: Iterable[str], only: Iterable[str]) -> tuple[str, ...]:
@@ -79,6 +79,8 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
     ignore = _ignore_patterns(image)
     outer = _outer_patterns(image)
     layers = [_within(layer, read, outer) for layer in image._layers for read in read_layer(layer, ignore)]
+    for layer in layers:
+        _must_be_text(layer)
     return ImageSpec(
         reference=_reference(image),
         push=bool(image.registry),
@@ -93,6 +95,25 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
         uv_image=uv_image or default_uv_image(),
         registry_secret=secret_ref(image._image_registry_secret) if image._image_registry_secret else None,
     )
+
+
+def _must_be_text(layer: Layer) -> None:
+    """Refuses what no image can have: text that is not UTF-8, as a name is that was written on a system of old.
+
+    Raises:
+        ImageError: Shows it.
+    """
+    values: list[Any] = [layer]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            if not value.isascii() and value.encode(errors="ignore").decode() != value:
+                raise ImageError(f"{getattr(layer, 'origin', 'a layer')}: `{value}` is not UTF-8. Rename it.")
+        elif isinstance(value, (list, tuple)):
+            values += value
+        elif is_dataclass(value) and not isinstance(value, LocalFiles):
+            # Where files are on this machine is in no image, and their own names are looked at when they are sent.
+            values += [getattr(value, field.name) for field in fields(value)]
 
 
 def _reference(image: Image) -> str:
@@ -141,20 +162,36 @@ def _matcher(patterns: tuple[str, ...]) -> Any:
 
 
 def _ignore_patterns(image: Image) -> tuple[str, ...]:
-    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder.
+    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder."""
+    layers = [layer for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
+    for layer in layers:
+        if not Path(layer.path).is_file():
+            raise MissingSourceError(f"with_dockerignore: the file `{Path(layer.path).absolute()}` does not exist.")
+    file, name = _ignore_file(layers)
+    if file is None or not file.is_file():
+        return ()
+    # By Flyte's rules; but Flyte takes a file that it cannot read, or that is not UTF-8, for an empty one, and sends
+    # what it was to leave out; and a byte order mark for a part of the first pattern.
+    text = read_text(file, name, errors="surrogateescape").removeprefix("\ufeff")
+    lines = [line.strip() for line in text.split("\n")]
+    patterns = tuple(line for line in lines if line and line[0] != "#")
+    try:
+        keeps(patterns)("")
+    except re.error as error:
+        raise ImageError(f"{name}: `{file}` makes no sense: {error}.") from error
+    return patterns
 
-    Flyte takes a byte order mark for a part of the first pattern, and lets a file that is not UTF-8 leave out nothing.
-    """
+
+def _ignore_file(layers: list[flyte_layers.DockerIgnore]) -> tuple[Path | None, str]:
+    """The file that Flyte takes patterns from, and what names it."""
     from flyte._initialize import _get_init_config
 
+    named = [layer.path for layer in layers if layer.path.strip()]
+    if named:
+        return Path(named[-1]).absolute(), "with_dockerignore"
     config = _get_init_config()
-    files = _dockerignores(image) or ([Path(config.root_dir) / ".dockerignore"] if config is not None else [])
-    if not files or not files[-1].is_file():
-        return ()
-    with _reading(files[-1]):
-        lines = files[-1].read_bytes().decode(errors="surrogateescape").removeprefix("\ufeff").split("\n")
-    patterns = (line.strip() for line in lines)
-    return tuple(pattern for pattern in patterns if pattern and not pattern.startswith("#"))
+    root = config.root_dir if config is not None else None
+    return (Path(root, ".dockerignore").absolute() if root else None), "the root folder"
 
 
 def _outer_patterns(image: Image) -> tuple[str, ...]:
@@ -163,32 +200,9 @@ def _outer_patterns(image: Image) -> tuple[str, ...]:
     It copies the files of `with_dockerignore` into its context, where relative paths are what they are for the user,
     and the one of that name is the context's own.
     """
-    own = [path for path in _dockerignores(image) if path.name == ".dockerignore"]
-    if not own:
-        return ()
-    with _reading(own[-1]):
-        return tuple(read_dockerignore(own[-1]))
-
-
-def _dockerignores(image: Image) -> list[Path]:
-    """The files of `with_dockerignore`.
-
-    Raises:
-        MissingSourceError: One is not there.
-    """
-    files = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
-    for file in files:
-        if not file.is_file():
-            raise MissingSourceError(f"with_dockerignore: the file `{file.absolute()}` does not exist.")
-    return files
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MissingSourceError(f"The file `{file.absolute()}` cannot be read: {error.strerror}.") from error
+    paths = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
+    own = [path for path in paths if path.name == ".dockerignore"]
+    return read_patterns(own[-1].absolute(), "with_dockerignore") if own else ()
 
 
 def _within(layer: flyte_layers.Layer, read: Layer, outer: tuple[str, ...]) -> Layer:

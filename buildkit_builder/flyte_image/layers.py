@@ -17,6 +17,7 @@ from buildkit_builder.flyte_image.files import local_file, local_folder
 from buildkit_builder.flyte_image.header import reading
 from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
+from buildkit_builder.flyte_names import KNOWN_FLYTE
 from buildkit_builder.lower.words import join_lines
 from buildkit_builder.spec import (
     AptLayer,
@@ -32,8 +33,6 @@ from buildkit_builder.spec import (
     SecretRef,
     WorkdirLayer,
 )
-
-KNOWN_FLYTE = "2.12.1"
 
 
 def read_layer(layer: flyte_layers.Layer, ignore: tuple[str, ...]) -> Iterable[Layer]:

@@ -14,10 +14,9 @@ def layer_secrets(layer: Any) -> tuple[SecretRef, ...]:
     """A layer's secrets, each once, and each in a place of its own.
 
     Raises:
-        ImageError: Two are to be in the same place.
+        ImageError: Two are to be in the same place, or the name of one makes no variable.
     """
-    items = (Secret(key=item) if isinstance(item, str) else item for item in layer.secret_mounts or ())
-    secrets = tuple(dict.fromkeys(secret_ref(item) for item in items))
+    secrets = tuple(dict.fromkeys(secret_ref(_secret(item)) for item in layer.secret_mounts or ()))
     places: dict[str, SecretRef] = {}
     for secret in secrets:
         place = secret.path or secret.variable or ""
@@ -28,6 +27,17 @@ def layer_secrets(layer: Any) -> tuple[SecretRef, ...]:
             )
         places[place] = secret
     return secrets
+
+
+def _secret(item: Secret | str) -> Secret:
+    """A secret that is given by its name is one that Flyte makes of that name, if it can."""
+    try:
+        return Secret(key=item) if isinstance(item, str) else item
+    except ValueError as error:
+        raise ImageError(
+            f"The name of the secret `{item}` makes no variable ({error}). Give it one: "
+            f"`flyte.Secret({item!r}, as_env_var=…)`."
+        ) from error
 
 
 def _shown(secret: SecretRef) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildkit_builder.image_build.build import build, look_up
+from buildkit_builder.image_build.build import build, is_told_by_label, look_up
 from buildkit_builder.image_build.dry_run import print_plan
 from buildkit_builder.image_build.job import Spec
 from buildkit_builder.image_build.outline import outline
@@ -14,6 +14,7 @@ __all__ = [
     "build",
     "find_endpoint",
     "find_nodes",
+    "is_told_by_label",
     "look_up",
     "outline",
     "print_plan",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 
 from buildkit_builder import config, llb
 from buildkit_builder.config import Settings
-from buildkit_builder.image_build.job import Spec, identity_of
+from buildkit_builder.contents import WITHOUT_CONTENTS
+from buildkit_builder.image_build.job import Spec, identity_of, job_of
 from buildkit_builder.image_build.order import Order, auth, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
 from buildkit_builder.image_build.sharing import find_nodes, shared
@@ -19,6 +19,7 @@ from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import build_on_nodes, first_reached
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.spec import ImageSpec
+from buildkit_builder.unforeseen import only_ours
 
 
 async def build(spec: Spec, settings: Settings) -> BuildResult:
@@ -29,13 +30,14 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
     """
     environ = config.environment()
     order = await Order.of(spec, settings, environ)
-    async with shared(settings, environ, considerate=True) as common:
-        nodes = find_nodes(settings, environ)
-        if len(nodes) > 1:
-            async with Several.begin(order, common) as several:
-                return await build_on_nodes(nodes, common.pool, several)
-        connection = await common.pool.get(nodes[0].endpoint)
-        return await order.build_on(connection, common, common.screen.display(spec.reference, order.redact))
+    with only_ours(f"building {spec.reference}", order.redact):
+        async with shared(settings, environ, considerate=True) as common:
+            nodes = find_nodes(settings, environ)
+            if len(nodes) > 1:
+                async with Several.begin(order, common) as several:
+                    return await build_on_nodes(nodes, common.pool, several)
+            connection = await common.pool.get(nodes[0].endpoint)
+            return await order.build_on(connection, common, common.screen.display(spec.reference, order.redact))
 
 
 async def look_up(
@@ -56,7 +58,7 @@ async def look_up(
     probe = PlatformProbe(
         reference=reference,
         platforms=llb.Platform.parse_each(platforms),
-        identity=await asyncio.to_thread(identity_of, spec) if spec is not None else None,
+        identity=None if spec is None else await identity_of(job_of(spec, settings), settings),
     )
     docker_config = credentials(spec, settings, environ)
     async with shared(settings, environ) as common:
@@ -73,3 +75,8 @@ async def look_up(
         quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)
         await solve_build(connection, request, quiet.display(reference))
     return probe
+
+
+def is_told_by_label(found: PlatformProbe) -> bool:
+    """Whether an image's label says all of it, so that it would tell of files that changed after its tag was made."""
+    return found.identity is not None and not found.identity.parts.get("sources", "").startswith(WITHOUT_CONTENTS)

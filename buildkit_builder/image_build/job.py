@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -16,34 +17,43 @@ from buildkit_builder import config, contents, flyte_image, llb
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import ConfigError
+from buildkit_builder.flyte_image import read_patterns, read_text
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import DockerfileLines, LocalSource, Plan, plan
 from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.patterns import Matcher, read_dockerignore
+from buildkit_builder.session.patterns import Matcher
 from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
+from buildkit_builder.unforeseen import only_ours
 
 _MADE_UP = 1 << 40  # the bit that marks addresses of groups, which no card has
 
 Spec = ImageSpec | DockerfileSpec
 
 
-def identity_of(spec: Spec) -> Identity:
-    """What an image is made from, with the local files that its tag does not cover, as far as that is quick."""
-    if isinstance(spec, DockerfileSpec):
-        folder = spec.dockerfile.parent
-        own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
-        ignore = next((file for file in (own, folder / ".dockerignore") if file.is_file()), None)
-        patterns = read_dockerignore(ignore) if ignore is not None else ()
-        return Identity.of(spec, contents.digest_of([LocalDirectory("context", folder)], tuple(patterns)))
-    projects = [layer for layer in spec.layers if isinstance(layer, UvProjectLayer)]
-    needed = [files for layer in projects for _, files in layer.editables]
-    return Identity.of(spec, contents.digest_of(_directory(LocalSource(name="", files=files)) for files in needed))
+def job_of(spec: Spec, settings: Settings) -> ImageJob | DockerfileJob:
+    """What a spec asks of a build.
+
+    Raises:
+        ImageError: A file that says how the image is made cannot be read, or makes no sense.
+    """
+    return ImageJob.of(spec, settings) if isinstance(spec, ImageSpec) else DockerfileJob.of(spec)
+
+
+async def identity_of(job: ImageJob | DockerfileJob, settings: Settings) -> Identity:
+    """What an image is made from, in a thread, since it may read many files: other builds need not wait for that."""
+
+    def read() -> Identity:
+        # Not every error gets out of a thread: a `StopIteration` would be waited for, for ever.
+        with only_ours("reading local files"):
+            return job.identity(settings)
+
+    return await asyncio.to_thread(read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,17 @@ class ImageJob:
     def directories(self) -> list[LocalDirectory]:
         """The local files that the daemon may ask for."""
         return [_directory(source) for source in self.plan.sources]
+
+    def identity(self, settings: Settings) -> Identity:
+        """What the image is made from. Reads its files."""
+        projects = [layer for layer in self.spec.layers if isinstance(layer, UvProjectLayer)]
+        needed = [LocalSource(name="", files=files) for layer in projects for _, files in layer.editables]
+        return Identity.of(
+            self.spec,
+            files=contents.digest_of(map(_directory, needed)),
+            sources=contents.digest_of_tagged(self.spec.reference, self.directories()),
+            settings=_that_show(settings),
+        )
 
     def frontend(
         self,
@@ -117,14 +138,39 @@ class DockerfileJob:
     """An image of a Dockerfile."""
 
     spec: DockerfileSpec
+    text: str
+    ignore: tuple[str, ...]
     # A Dockerfile's frontend knows its folders only as `context` and `dockerfile`.
     shares_files: ClassVar[bool] = False
     has_dockerfile_lines: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, spec: DockerfileSpec) -> DockerfileJob:
+        """Reads what the daemon's frontend will read.
+
+        Raises:
+            MissingSourceError: A file cannot be read.
+            ImageError: A pattern makes no sense.
+        """
+        text = read_text(spec.dockerfile, "from_dockerfile")
+        own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
+        ignore = next((file for file in (own, spec.dockerfile.with_name(".dockerignore")) if file.is_file()), None)
+        return cls(spec, text, read_patterns(ignore, "from_dockerfile") if ignore is not None else ())
 
     def directories(self) -> list[LocalDirectory]:
         """The local files that the daemon may ask for."""
         folder = self.spec.dockerfile.parent
         return [LocalDirectory("context", folder), LocalDirectory("dockerfile", folder)]
+
+    def identity(self, settings: Settings) -> Identity:
+        """What the image is made from. Reads its files."""
+        context, _ = self.directories()
+        return Identity.of(
+            self.spec,
+            text=self.text,
+            files=contents.digest_of([context], self.ignore),
+            settings=_that_show(settings),
+        )
 
     def frontend(
         self,
@@ -150,7 +196,7 @@ class DockerfileJob:
         shared_key = _shared_key(self.spec.dockerfile.parent)
         return DockerfileFrontend(
             filename=self.spec.dockerfile.name,
-            text=self.spec.dockerfile.read_text(encoding="utf-8", errors="replace"),
+            text=self.text,
             platforms=platforms,
             prefer_local=is_engine and not extra.pull,
             cache_imports=cache_imports,
@@ -202,6 +248,26 @@ def _shared_key(root: Path) -> str:
     # Where no network card has an address, Python makes one up, another one in every process.
     machine = socket.gethostname() if node & _MADE_UP else f"{node:x}"
     return hashlib.sha256(machine.encode() + b":" + os.fsencode(root)).hexdigest()
+
+
+def _that_show(settings: Settings) -> dict[str, object]:
+    """Settings that make another image, by the part of its identity that they are.
+
+    Not those that only say how it is made, or from where: proxies and certificates, mirrors, caches, hosts and
+    networks of steps. They leave no trace in an image, or are this machine's affair.
+    """
+    packing = (settings.compression, settings.compression_level, settings.force_compression, settings.oci_media_types)
+    proxies = [f"{kind}_proxy" for kind in ("http", "https", "no", "all", "ftp")]
+    arguments = [pair for pair in settings.buildx.extra.build_args if pair[0].lower() not in proxies]
+    attestations = (settings.provenance, settings.sbom)
+    return {
+        "labels": settings.labels,
+        "annotations": settings.annotations,
+        "args": arguments,
+        "epoch": settings.epoch,
+        "packing": packing if packing != (None, None, False, None) else None,
+        "attests": attestations if attestations != (None, None) else None,
+    }
 
 
 def _surroundings(settings: Settings, shared_keys: Mapping[str, str] = MappingProxyType({})) -> Environment:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from buildkit_builder import config, llb
 from buildkit_builder.caches import Caches
@@ -19,6 +18,7 @@ from buildkit_builder.image_build.job import (
     ImageJob,
     Spec,
     identity_of,
+    job_of,
     read_by_daemon,
     ssh_agents,
 )
@@ -32,11 +32,12 @@ from buildkit_builder.session.docker_config import DockerConfig
 from buildkit_builder.session.filesync import FileSync
 from buildkit_builder.session.registries import Registries
 from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, BuildResult, Exporter, Push
+from buildkit_builder.solve import BuildRequest, BuildResult, Exporter
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.mirrors import Mirrors
-from buildkit_builder.spec import ImageSpec, secrets_of
+from buildkit_builder.spec import secrets_of
+from buildkit_builder.unforeseen import only_ours
 from buildkit_builder.wire import sourcepolicy_pb2
 
 _DAY_SECONDS = 24 * 3600.0
@@ -79,15 +80,15 @@ class Order:
         secrets = all_secrets(secret_values(secrets_of(spec), environ), settings, environ)
         platforms = llb.Platform.parse_each(spec.platforms)
         caches = Caches.of(spec.reference, platforms, settings, environ)
+        job = job_of(spec, settings)
         hidden = [value for name, value in secrets.items() if name != CA_SECRET]
         return cls(
             spec=spec,
             settings=settings,
             platforms=platforms,
             caches=caches,
-            job=ImageJob.of(spec, settings) if isinstance(spec, ImageSpec) else DockerfileJob(spec),
-            # In a thread, since it may read many files: other builds of this loop need not wait for that.
-            identity=await asyncio.to_thread(identity_of, spec),
+            job=job,
+            identity=await identity_of(job, settings),
             credentials=credentials(spec, settings, environ),
             secrets=secrets,
             environ=environ,
@@ -118,17 +119,6 @@ class Order:
         """Builds that daemons have in their histories."""
         return Memory(config.state_home(self.environ) / "buildkit-builder" / "builds", forgets_after=_DAY_SECONDS)
 
-    @property
-    def _may_be_there(self) -> bool:
-        """Whether an image that was pushed before need not be pushed again, if the daemon sees it under its tag."""
-        settings = self.settings
-        # What the daemon sees must be the registry's own answer.
-        name = llb.ImageReference.parse(self.spec.reference)
-        mirrored = self._mirrors.rewrite(str(name)) != str(name) or name.domain == "docker.io"
-        # What is attested holds the time of the build, and so is always new.
-        attested = settings.provenance is not None or settings.sbom is not None
-        return not (mirrored or attested or self.caches.exports or settings.buildx.extra.no_cache)
-
     def _name_on(self, connection: Connection) -> str:
         """What tells a build from others, on this daemon and on others."""
         return json.dumps([connection.endpoint.address, self.spec.reference, *self.spec.platforms])
@@ -140,17 +130,21 @@ class Order:
             BuildKitError: It failed; says where and why.
         """
         reference = self.spec.reference
-        destination = await Destination.choose(self.spec, self.settings, connection)
-        beside = destination.beside
+        with only_ours(f"building {reference}", self.redact):
+            destination = await Destination.choose(self.spec, self.settings, connection)
+            result = await self._solve(connection, common, display, destination)
+            if destination.pushed_by_engine:
+                result = await push_from_engine(connection.endpoint, result, reference, self.credentials)
+        return result
+
+    async def _solve(
+        self, connection: Connection, common: Common, display: Display, destination: Destination
+    ) -> BuildResult:
         recorded, name = self._recorded, self._name_on(connection)
-        last = recorded.recall(name)
         # The daemon takes a fifth of an unchanged build's time to write down that it was done again.
-        internal = self.internal or last is not None
-        exporter = destination.exporter
-        if last is not None and isinstance(exporter, Push) and self._may_be_there:
-            exporter = replace(exporter, unless_there=True)
+        internal = self.internal or recorded.recall(name) is not None
         async with self.request(
-            connection, common, self.platforms, exporter, beside=beside, internal=internal
+            connection, common, self.platforms, destination.exporter, beside=destination.beside, internal=internal
         ) as request:
             try:
                 result = await solve_build(connection, request, display, redact=self.redact)
@@ -159,8 +153,6 @@ class Order:
                 recorded.forget(name)
                 raise
         recorded.note(name, "done")
-        if destination.pushed_by_engine:
-            result = await push_from_engine(connection.endpoint, result, reference, self.credentials)
         return result
 
     @contextlib.asynccontextmanager

@@ -19,6 +19,7 @@ from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import first_reached
 from buildkit_builder.solve.outline import OutlineFrontend
 from buildkit_builder.spec import ImageSpec
+from buildkit_builder.unforeseen import only_ours
 
 
 async def outline(spec: ImageSpec, settings: Settings) -> Mapping[llb.Platform, Lowered]:
@@ -29,18 +30,19 @@ async def outline(spec: ImageSpec, settings: Settings) -> Mapping[llb.Platform, 
     """
     environ = config.environment()
     order = await Order.of(spec, settings, environ)
-    async with shared(settings, environ) as common:
-        connection = await first_reached(find_nodes(settings, environ), common.pool)
-        is_engine = connection.endpoint.kind == "docker"
-        image = order.job.frontend(settings, order.platforms, order.identity, is_engine=is_engine, beside=None)
-        assert isinstance(image, ImageFrontend)
-        frontend = OutlineFrontend(image=image)
-        request = BuildRequest(
-            title=spec.reference, frontend=frontend, internal=True,
-            attachables=(auth(order.credentials, settings),),
-            mirrors=Mirrors(settings.registry_mirrors), source_policy=order.source_policy,
-            lookups=common.lookups(lookup_key(connection, spec, settings)),
-        )  # fmt: skip
-        quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)
-        await solve_build(connection, request, quiet.display(spec.reference), redact=order.redact)
+    with only_ours(f"planning {spec.reference}", order.redact):
+        async with shared(settings, environ) as common:
+            connection = await first_reached(find_nodes(settings, environ), common.pool)
+            is_engine = connection.endpoint.kind == "docker"
+            image = order.job.frontend(settings, order.platforms, order.identity, is_engine=is_engine, beside=None)
+            assert isinstance(image, ImageFrontend)
+            frontend = OutlineFrontend(image=image)
+            request = BuildRequest(
+                title=spec.reference, frontend=frontend, internal=True,
+                attachables=(auth(order.credentials, settings),),
+                mirrors=Mirrors(settings.registry_mirrors), source_policy=order.source_policy,
+                lookups=common.lookups(lookup_key(connection, spec, settings)),
+            )  # fmt: skip
+            quiet = open_screen("quiet", sys.stderr, environ=environ, clock=time.monotonic)
+            await solve_build(connection, request, quiet.display(spec.reference), redact=order.redact)
     return frontend.found

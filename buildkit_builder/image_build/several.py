@@ -18,6 +18,7 @@ from buildkit_builder.progress.display import Display
 from buildkit_builder.solve import BuildRequest, BuildResult
 from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.nodes import JoinFrontend
+from buildkit_builder.unforeseen import only_ours
 
 
 @dataclass(slots=True)
@@ -58,12 +59,18 @@ class Several:
         """Builds it for some platforms on a node, and pushes that by its digest."""
         order = self.order
         reference = order.spec.reference
-        platforms = ", ".join(map(str, share.platforms))
         if not order.spec.push:
             raise ImageError(
                 f"The image {reference} names no registry, and what several nodes build can only meet in one. Set "
                 "`image.registry` in the config, or name in `image.buildkit.platforms` what one node builds alone."
             )
+        with only_ours(f"building {reference} on {share.node.name}", order.redact):
+            return await self._part(share, connection)
+
+    async def _part(self, share: Share, connection: Connection) -> str:
+        order = self.order
+        reference = order.spec.reference
+        platforms = ", ".join(map(str, share.platforms))
         exporter = await push_part(order.spec, order.settings, connection, share.node.name)
         async with order.request(connection, self.common, share.platforms, exporter) as request:
             # What is attested is what gets the tag.
@@ -88,7 +95,8 @@ class Several:
             source_policy=order.source_policy,
             internal=order.internal,
         )
-        return await solve_build(connection, request, self._take_display(), redact=order.redact)
+        with only_ours(f"putting {order.spec.reference} together", order.redact):
+            return await solve_build(connection, request, self._take_display(), redact=order.redact)
 
     def say(self, text: str) -> None:
         """Tells the user once, above the progress."""

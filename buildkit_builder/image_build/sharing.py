@@ -17,7 +17,7 @@ from buildkit_builder.client.endpoint import Endpoint, EndpointOptions
 from buildkit_builder.client.gateway import ResolvedImage
 from buildkit_builder.client.nodes import Node
 from buildkit_builder.config import NodeSettings, Settings, TLSSettings
-from buildkit_builder.errors import BuildKitError, EndpointError
+from buildkit_builder.errors import EndpointError
 from buildkit_builder.progress.display import Screen, open_screen
 from buildkit_builder.solve.files import SharedFiles
 from buildkit_builder.solve.layers import SharedLayers
@@ -80,7 +80,7 @@ async def shared(settings: Settings, environ: Mapping[str, str], *, considerate:
     common.running.add(over)
     try:
         yield common
-    except BuildKitError:
+    except Exception:
         # Over it is for those that wait for this one, so that two failures do not wait for each other.
         over.set_result(None)
         others = [other for other in common.running if not other.done()]

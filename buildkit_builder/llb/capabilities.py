@@ -128,7 +128,7 @@ class Capabilities:
         return self.enabled.get(_STAND_INS.get(capability, capability), False)
 
     @checked
-    def missing(self, capabilities: Iterable[str] | Set[str]) -> tuple[str, ...]:
+    def missing(self, capabilities: Iterable[str] | Set[str] | Mapping[str, object]) -> tuple[str, ...]:
         """Those of the given ids that the daemon does not have, sorted."""
         return tuple(sorted(capability for capability in set(capabilities) if not self.supports(capability)))
 
@@ -148,7 +148,7 @@ class Capabilities:
             raise CapabilityError(self._complaint(capability, for_what))
 
     @checked
-    def require_all(self, capabilities: Iterable[str] | Set[str]) -> None:
+    def require_all(self, capabilities: Iterable[str] | Set[str] | Mapping[str, object]) -> None:
         """Make sure that the daemon has all of them, such as `Definition.capabilities`.
 
         Raises:

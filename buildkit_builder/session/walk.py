@@ -59,6 +59,7 @@ class Entry(NamedTuple):
         has_content: Whether there are bytes to read: false for sockets, which look like empty files.
         inode: The number of what is read.
         changed: When the inode of what is read was last changed, in nanoseconds since 1970.
+        folder: The number of the folder that it was found in under this name; 0 where it is from elsewhere.
     """
 
     path: str
@@ -71,6 +72,7 @@ class Entry(NamedTuple):
     has_content: bool = False
     inode: int = 0
     changed: int = 0
+    folder: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,7 @@ class _Child(NamedTuple):
     source: str
     tree: _Tree | None = None
     scanned: os.DirEntry[str] | None = None
+    folder: int = 0  # its number, where scanned
 
     def is_folder(self) -> bool:
         if self.scanned is not None:
@@ -240,6 +243,7 @@ class _Walker:
 
     def scan(self, source: str, *, must_read: bool) -> Iterator[_Child]:
         try:
+            folder = os.stat(source).st_ino
             with os.scandir(source) as scan:
                 scanned = sorted(scan, key=attrgetter("name"))
         except (FileNotFoundError, NotADirectoryError):
@@ -249,7 +253,7 @@ class _Walker:
                 raise SourceError(f"The folder {shown(source)} cannot be read: {error.strerror}.") from error
             return
         for entry in scanned:
-            yield _Child(entry.name, entry.path, None, entry)
+            yield _Child(entry.name, entry.path, None, entry, folder)
 
     def _select(self, path: str, is_folder: bool, above: _Applied) -> tuple[bool, bool, _Applied]:
         """Returns whether the path is listed, whether it is entered, and what applies to what is in it."""
@@ -277,13 +281,13 @@ class _Walker:
         """Returns the entry, or `None` for what has just vanished and for links that are not copied."""
         if child.tree is not None:
             return Entry(path, "", _FOLDER_MODE, 0, 0)
-        source = child.source
+        source, folder = child.source, child.folder
         try:
             if child.scanned is None:
                 source = os.path.realpath(source)
                 status = os.stat(source)
             elif self._copies and child.scanned.is_symlink():
-                source = os.path.realpath(source)
+                source, folder = os.path.realpath(source), 0
                 status = os.stat(source)
                 if not stat.S_ISREG(status.st_mode):
                     return None
@@ -293,9 +297,9 @@ class _Walker:
             if child.scanned is None:
                 raise SourceError(f"The file {shown(child.source)} cannot be read: {error.strerror}.") from error
             return None
-        return self._described(path, source, status)
+        return self._described(path, source, status, folder)
 
-    def _described(self, path: str, source: str, status: os.stat_result) -> Entry | None:
+    def _described(self, path: str, source: str, status: os.stat_result, folder: int) -> Entry | None:
         kind = stat.S_IFMT(status.st_mode)
         mode = _go_mode(status.st_mode)
         if kind == stat.S_IFDIR and self._selection.folder_mode is not None:
@@ -306,7 +310,7 @@ class _Walker:
                 if first != path:
                     return Entry(path, source, mode, 0, status.st_mtime_ns, first)
             size, mtime, changed = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-            return Entry(path, source, mode, size, mtime, "", 0, True, status.st_ino, changed)
+            return Entry(path, source, mode, size, mtime, "", 0, True, status.st_ino, changed, folder)
         if kind == stat.S_IFLNK:
             try:
                 link = os.readlink(source)

@@ -68,8 +68,6 @@ class Push:
     Attributes:
         reference: `registry/name:tag`.
         by_digest: Push what has no name but its digest, and leave the tag of the reference alone.
-        unless_there: Do not push where the tag leads to this very image already. To be asked for where that is likely:
-            where it does not, the daemon is asked for the image again, which costs as much as an unchanged build.
         insecure: Whether the registry may be spoken to over plain HTTP, or with a certificate that is not verified.
         oci_media_types: OCI rather than Docker media types; the daemon's default when `None`.
         annotations: Of the manifests, or of the index.
@@ -79,7 +77,6 @@ class Push:
 
     reference: str
     by_digest: bool = False
-    unless_there: bool = False
     insecure: bool = False
     compression: Compression = Compression()
     oci_media_types: bool | None = None
@@ -102,7 +99,7 @@ class Push:
         name = llb.ImageReference.parse(self.reference).repository if self.by_digest else self.reference
         return {
             "name": name,
-            "push": str(not self.unless_there).lower(),
+            "push": "true",
             **({"push-by-digest": "true"} if self.by_digest else {}),
             "store": "false",
             "unpack": "false",

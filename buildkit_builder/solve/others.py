@@ -20,7 +20,7 @@ PLATFORMS = (llb.Platform(architecture="amd64"), llb.Platform(architecture="arm6
 async def look_up_others(
     bridge: Bridge, reference: str | None, built: tuple[llb.Platform, ...]
 ) -> dict[llb.Platform, ResolvedImage]:
-    """What a registry has under a name for platforms that are not built; `bridge.there` is known then, if it is asked.
+    """What a registry has under a name for platforms that are not built.
 
     Args:
         bridge: The build.
@@ -32,9 +32,6 @@ async def look_up_others(
     name = str(llb.ImageReference.parse(reference))
     others = [platform for platform in PLATFORMS if platform not in built]
     found = await asyncio.gather(*(_look_up(bridge, name, platform) for platform in others))
-    if bridge.asks_what_is_there and not bridge.there:
-        # An index says nothing to who asks for a platform that it does not have.
-        await _look_up(bridge, name, built[0])
     return {platform: image for platform, image in zip(others, found, strict=True) if image is not None}
 
 
@@ -44,7 +41,6 @@ async def _look_up(bridge: Bridge, name: str, platform: llb.Platform) -> Resolve
         architecture = llb.ImageConfig.parse(found.config).architecture
     except BuildKitError:
         return None  # there is none; whatever else is wrong with the registry, the push will say
-    bridge.there = found.digest
     return found if architecture == platform.architecture else None
 
 
@@ -68,7 +64,8 @@ async def kept(
     images: dict[llb.Platform, tuple[Ref, bytes]] = {}
     for platform, found in others.items():
         label = llb.ImageConfig.parse(found.config).labels.get(LABEL, "")
-        if changes(label, identity.label(str(platform), base)):
+        # One without a label was made elsewhere, and is what its tag says.
+        if label and changes(label, identity.label(str(platform), base)):
             continue
         images[platform] = (await exported_again(bridge, found, platform), found.config)
     return images

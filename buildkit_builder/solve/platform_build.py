@@ -16,7 +16,7 @@ from buildkit_builder import llb
 from buildkit_builder.client import advice, failures
 from buildkit_builder.client.results import Ref
 from buildkit_builder.errors import BaseImageError, CapabilityError
-from buildkit_builder.identity import LABEL, Identity
+from buildkit_builder.identity import LABEL, Identity, base_part
 from buildkit_builder.lower import (
     BuildLines,
     Environment,
@@ -269,7 +269,7 @@ class PlatformBuild:
         found = await self.images.get(self.plan.base, self.platform)
         self.base_config = found.config.document.encode()
         if self.identity is not None:
-            self.base = llb.ImageReference.parse(found.reference).digest
+            self.base = base_part(llb.ImageReference.parse(found.reference).digest, self.base_config)
             config = config.with_label(LABEL, self.identity.label(str(self.platform), self.base))
         return config.to_json(self.platform)
 

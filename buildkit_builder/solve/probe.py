@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 
 from buildkit_builder import llb
 from buildkit_builder.client.gateway import ResolveMode
 from buildkit_builder.client.results import Ref, Result
 from buildkit_builder.errors import BaseImageError, BuildKitError
-from buildkit_builder.identity import LABEL, Identity, changes
+from buildkit_builder.identity import LABEL, UNKNOWN, Identity, base_part, changes, untold
 from buildkit_builder.solve.lookup import resolve_image
 from buildkit_builder.solve.request import Bridge
 
@@ -59,9 +58,17 @@ class PlatformProbe:
         """An image without the label was made elsewhere, and counts as what its tag says."""
         if self.identity is None or not label:
             return
-        base = ""
-        if self.base is not None:
-            name, mode = self.base
-            with contextlib.suppress(BuildKitError):  # it cannot be told whether the base has moved
-                base = (await resolve_image(bridge, str(llb.ImageReference.parse(name)), platform, mode)).digest
-        self.changed += changes(label, self.identity.label(str(platform), base))
+        wanted = self.identity.label(str(platform), await self._base(bridge, platform))
+        # Where something cannot be told, that is what to say.
+        self.changed += untold(wanted) or changes(label, wanted)
+
+    async def _base(self, bridge: Bridge, platform: llb.Platform) -> str:
+        """What the base is now, for the label."""
+        if self.base is None:
+            return ""
+        name, mode = self.base
+        try:
+            found = await resolve_image(bridge, str(llb.ImageReference.parse(name)), platform, mode)
+        except BuildKitError:
+            return UNKNOWN
+        return base_part(found.digest, llb.ImageConfig.parse(found.config).document.encode())

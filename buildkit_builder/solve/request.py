@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -39,13 +39,6 @@ class Bridge(Protocol):
     """What a frontend may use of the build that it runs in."""
 
     gateway: Gateway
-    there: str
-    """What the tag that is to be pushed leads to, for the frontend to say where it has found that out: a digest."""
-
-    @property
-    def asks_what_is_there(self) -> bool:
-        """Whether the frontend is to find that out."""
-        ...
 
     @property
     def session_id(self) -> str:
@@ -180,25 +173,10 @@ class BuildRequest:
     lookups: Once[ResolvedImage] = field(default_factory=Once, repr=False, compare=False)
 
     @property
-    def is_pushed_unless_there(self) -> bool:
-        """Whether an exporter pushes only what is not there (`Push.unless_there`)."""
-        return any(isinstance(exporter, Push) and exporter.unless_there for exporter in self.exporters)
-
-    @property
     def pushes_to(self) -> str | None:
         """The registry that an exporter pushes to."""
-        pushes = (push for push in self.exporters if isinstance(push, Push) and not push.unless_there)
+        pushes = (push for push in self.exporters if isinstance(push, Push))
         return next((ImageReference.parse(push.reference).domain for push in pushes), None)
-
-    def pushed_anyway(self) -> BuildRequest:
-        """The same build, which pushes whatever is there."""
-        return replace(
-            self,
-            exporters=tuple(
-                replace(exporter, unless_there=False) if isinstance(exporter, Push) else exporter
-                for exporter in self.exporters
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,13 +68,8 @@ async def build(
     """
     error: BaseException | None = None
     try:
-        running = _Build(connection, request, display, redact)
         with request.layers.used():
-            result = await running.run()
-            if request.is_pushed_unless_there and result.digest != running.there:
-                # All of it is in the daemon's cache now, if it was not before.
-                result = await _Build(connection, request.pushed_anyway(), display, redact).run()
-        return result
+            return await _Build(connection, request, display, redact).run()
     except BaseException as caught:
         error = caught
         for service in request.attachables:
@@ -99,7 +94,6 @@ class _Build:
     returning: bool = False
     returned: bool = False
     heard: bool = False
-    there: str = ""
     turn: Turn | None = None
     news: CacheNews = field(default_factory=CacheNews)
 
@@ -139,11 +133,6 @@ class _Build:
             # Not before the session is over: until then something may still be written.
             delivery.discard()
         return BuildResult(digest=response.get("containerimage.digest"), response=response)
-
-    @property
-    def asks_what_is_there(self) -> bool:
-        """Whether the frontend is to find out what the tag leads to."""
-        return self.request.is_pushed_unless_there
 
     @property
     def session_id(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import flyte
 import pytest
 from flyte import Image, Secret
+from flyte._internal.imagebuild.utils import get_and_list_dockerignore
 
 from buildkit_builder import flyte_image
 from buildkit_builder.errors import ImageError, MissingSourceError
@@ -164,6 +165,43 @@ def test_with_dockerignore_holds_for_every_folder_of_the_image(tmp_path: Path) -
         folder_layer(file.parent, "./src", "*.pyc", "!keep.pyc"),
         file_layer(file),
     ) == layers(image)
+
+
+@pytest.mark.parametrize("content", [b"# caf\xe9\n*.env\n", b"\xff\n*.env", b"*.env\r\n#x\n", b"\n \n\t*.env \n"])
+def test_a_dockerignore_is_read_as_flyte_reads_it_or_better(tmp_path: Path, content: bytes) -> None:
+    """Where Flyte reads it, the same patterns; where it is not UTF-8, Flyte would leave nothing out."""
+    file = write(tmp_path / "ignore", "")
+    file.write_bytes(content)
+    image = base().with_dockerignore(file).with_source_folder(write(tmp_path / "src" / "a", "").parent)
+    (layer,) = (layer for layer in read(image).layers if isinstance(layer, CopyLayer))
+
+    assert layer.files.ignore[-1] == "*.env"
+    if content.isascii():
+        assert tuple(get_and_list_dockerignore(image)) == layer.files.ignore
+
+
+def test_a_dockerignore_that_makes_no_sense(tmp_path: Path) -> None:
+    """The file is named."""
+    file = write(tmp_path / "ignore", "[z-a]")
+    image = base().with_dockerignore(file).with_source_folder(write(tmp_path / "src" / "a", "").parent)
+
+    with pytest.raises(ImageError, match=rf"with_dockerignore: `{file}` makes no sense"):
+        read(image)
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\ud800"])
+def test_text_that_no_image_can_have(tmp_path: Path, text: str) -> None:
+    """Which layer, and what: in whatever it stands."""
+    folder = write(tmp_path / "src" / "a", "").parent
+    for image in (
+        base().with_commands([f"echo {text}"]),
+        base().with_env_vars({"A": text}),
+        base().with_pip_packages(text),
+        base().with_source_folder(folder, dst=f"/{text}"),
+        base().with_workdir(text),
+    ):
+        with pytest.raises(ImageError, match=r"is not UTF-8"):
+            read(image)
 
 
 def test_the_last_dockerignore_counts(tmp_path: Path) -> None:

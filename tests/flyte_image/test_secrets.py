@@ -47,6 +47,17 @@ def test_where_a_secret_comes_from_and_where_it_goes(secret: Any, expected: Secr
     assert (expected,) == secrets_of(read(base().with_commands(["true"], secret_mounts=[secret])))
 
 
+@pytest.mark.parametrize("name", ["a.b", "1x", "a b", "a=b", "\u00e9"])
+def test_a_secret_whose_name_makes_no_variable(name: str) -> None:
+    """One error that says what to write instead, whichever layer names it."""
+    for image in (
+        base().with_commands(["true"], secret_mounts=[name]),
+        base().with_pip_packages("x", secret_mounts=[name]),
+    ):
+        with pytest.raises(ImageError, match=r"makes no variable .* `flyte\.Secret\("):
+            read(image)
+
+
 def test_a_secret_asked_for_twice_is_one() -> None:
     """The same secret in one layer is mounted once, and in the image it is looked up once."""
     image = base().with_commands(["true"], secret_mounts=["TOKEN", Secret("TOKEN")]).with_apt_packages(

@@ -257,6 +257,34 @@ def blob(repository: str, digest: str) -> bytes:
     return _get(registry, f"{name}/blobs/{digest}")[0]
 
 
+def blobs(reference: str) -> list[list[str]]:
+    """The digests of the blobs of `host:port/name:tag`, by platform: the config, and the layers."""
+    repository = reference.rpartition("@" if "@" in reference else ":")[0]
+    found, _ = manifest(reference)
+    if "manifests" in found:
+        return [part for entry in found["manifests"] for part in blobs(f"{repository}@{entry['digest']}")]
+    return [[found["config"]["digest"], *(layer["digest"] for layer in found["layers"])]]
+
+
+def delete_blob(repository: str, digest: str) -> None:
+    """Takes a blob out of a registry, which goes on naming it in manifests."""
+    registry, _, name = repository.partition("/")
+    request = urllib.request.Request(f"http://{registry}/v2/{name}/blobs/{digest}", method="DELETE")
+    with urllib.request.urlopen(request, timeout=60):
+        pass
+
+
+def has_blob(repository: str, digest: str) -> bool:
+    """Whether a registry has a blob in `host:port/name`."""
+    try:
+        blob(repository, digest)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return False
+        raise
+    return True
+
+
 def digest_of(reference: str) -> str:
     """The digest of what a registry has under `host:port/name:tag`."""
     registry, _, rest = reference.partition("/")

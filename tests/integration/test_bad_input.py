@@ -6,12 +6,18 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import grpc
 import pytest
 from flyte import Image, Secret
 from flyte.errors import ImageBuildError
 
 from buildkit_builder import errors
 from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.client.connection import Connection
+from buildkit_builder.config import Settings
+from buildkit_builder.destination import Destination
+from buildkit_builder.spec import ImageSpec
+from buildkit_builder.wire import services
 from tests.conftest import Engine
 from tests.fakes.buildkit import FakeBuildKit
 from tests.fakes.docker_engine import FakeEngine
@@ -113,6 +119,30 @@ async def test_daemon_too_old(base: Image, failure: Failure, monkeypatch: pytest
 
     assert "(API 1.38) is too old to build with" in said
     assert "Docker Engine 20.10 or later" in said
+
+
+@pytest.mark.parametrize(("lose", "kind"), [("refused", errors.SolveError), ("gone", errors.DaemonLostError)])
+async def test_an_engine_that_is_lost_while_the_destination_is_chosen(
+    base: Image, failure: Failure, monkeypatch: pytest.MonkeyPatch, lose: str, kind: type[errors.BuildKitError]
+) -> None:
+    """An engine that is asked what it can do and goes away is told as that, and not in the words of gRPC."""
+    async with FakeBuildKit() as buildkit, FakeEngine(buildkit.path) as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.address)
+        if lose == "refused":
+            buildkit.refuse(services.CONTROL_LIST_WORKERS, "gone", code=grpc.StatusCode.UNAVAILABLE)
+        else:
+            choose = Destination.choose
+
+            async def lost(spec: ImageSpec, settings: Settings, connection: Connection) -> Destination:
+                await buildkit.lose()
+                return await choose(spec, settings, connection)
+
+            monkeypatch.setattr(Destination, "choose", lost)
+
+        said = await failure(base.with_env_vars({"A": "1"}), kind)
+
+    assert "AioRpcError" not in said
+    assert "asking where the daemon can put an image" in said
 
 
 # --- the base image ---

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from flyte import Image
 from flyte._internal.imagebuild.image_builder import ImageBuildEngine
 
-from buildkit_builder import activation
+from buildkit_builder import activation, contents
 from buildkit_builder.checker import BuildKitImageChecker, asked_for
+from buildkit_builder.client.control import Control
+from buildkit_builder.errors import BuildKitError, SourceError
 from buildkit_builder.identity import LABEL
+from buildkit_builder.session.filesync import LocalDirectory
+from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine
-from tests.integration.conftest import Build
-from tests.integration.registry import manifest, pull
+from tests.integration.conftest import BASE, Build
+from tests.integration.registry import forget, manifest, pull
 
 
 async def asked(image: Image) -> str | None:
@@ -46,6 +53,7 @@ async def test_the_label_names_every_part(base: Image, build: Build) -> None:
 
     label = dict(part.split("=") for part in pulled.config["config"]["Labels"][LABEL].split())
     assert {"v", "platform", "base", "python", "layers"} == set(label)
+    assert all(re.fullmatch(r"[\w./:-]+", value) for value in label.values())
     assert "linux/amd64" == label["platform"]
     assert "3.11" == label["python"]
     assert label["base"].startswith("sha256:")
@@ -128,6 +136,225 @@ async def test_the_context_of_a_dockerfile_counts(
     assert await asked(image) is None
 
     assert "a local file that the tag does not cover has changed" in capfd.readouterr().err
+
+
+@pytest.fixture
+def context(user: Path, name: str, engine_registry: str) -> Image:
+    """An image of a Dockerfile that copies a file of its context."""
+    (user / "data.txt").write_text("one")
+    (user / "Dockerfile").write_text("FROM scratch\nCOPY data.txt /\n")
+    return Image.from_dockerfile(user / "Dockerfile", registry=engine_registry, name=name)
+
+
+@pytest.mark.parametrize("before", ["small", "big"])
+async def test_what_cannot_be_told_any_more_has_changed(
+    context: Image, build: Build, user: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """A context that has grown over what is read for a look-up, with or without another file that changed."""
+    monkeypatch.setattr(contents, "BYTES_MAX", 10_000)
+    image = context
+    if before == "big":
+        (user / "big.bin").write_bytes(bytes(10_001))
+    await build(image)
+    assert (before == "small") is (await asked(image) is not None)
+
+    (user / "data.txt").write_text("two")
+    (user / "big.bin").write_bytes(bytes(10_001))
+
+    assert await asked(image) is None
+
+
+@pytest.mark.parametrize("what", ["a folder that cannot be listed", "a name that is not UTF-8", "a file that vanishes"])
+async def test_a_context_that_cannot_be_told_counts_as_changed(
+    context: Image, build: Build, user: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It is built, so that the build says what is wrong, if anything is."""
+    image = context
+    await build(image)
+    assert image.uri == await asked(image)
+
+    if what == "a name that is not UTF-8":
+        Path(os.fsdecode(os.fsencode(user) + b"/caf\xe9")).write_text("x")
+    else:
+        error: BuildKitError | OSError = SourceError("no") if "folder" in what else FileNotFoundError(2, "gone", "x")
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(LocalDirectory, "entries", fail)
+
+    assert await asked(image) is None
+
+
+async def test_a_base_that_cannot_be_looked_up_counts_as_moved(
+    engine: Engine, docker: str, name: str, build: Build, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its tag may stand for something else by now; the build says what is wrong with it."""
+    moving = f"{engine.registry}/moving-{name}:1"
+    environ = dict(engine.environ)
+    for words in (["tag", BASE, moving], ["push", "-q", moving], ["rmi", moving]):
+        subprocess.run([docker, *words], check=True, env=environ)
+    image = Image.from_base(moving).clone(name=name, registry=engine.registry, extendable=True, python_version=(3, 11))
+    image = image.with_commands(["echo base"])
+    await build(image)
+    assert image.uri == await asked(image)
+
+    forget(moving)
+
+    assert await asked(image) is None
+    assert "it cannot be told whether the base image has moved" in capfd.readouterr().err
+
+
+async def test_the_mode_of_a_source_counts(
+    base: Image, build: Build, user: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`chmod +x` is in the image and not in Flyte's tag; the times of a file are in neither."""
+    (user / "src").mkdir()
+    script = user / "src" / "run.sh"
+    script.write_text("#!/bin/sh\n")
+
+    def image() -> Image:
+        return base.with_source_folder(user / "src")
+
+    await build(image())
+    assert image().uri == await asked(image())
+    os.utime(script, (1, 1))
+    assert image().uri == await asked(image())
+
+    script.chmod(0o755)
+    assert await asked(image()) is None
+    assert "a local file or its mode has changed" in capfd.readouterr().err
+
+    pulled = await build(image())
+    (entry,) = (entry for path, entry in pulled.tree().items() if path.endswith("src/run.sh"))
+    assert 0o755 == entry.mode
+
+
+async def test_a_link_in_a_source_folder_counts(base: Image, build: Build, user: Path) -> None:
+    """A link that leads to another file with the same content, but another mode, is another file in the image."""
+    (user / "src").mkdir()
+    for name, mode in (("one", 0o644), ("two", 0o755)):
+        (user / name).write_text("same")
+        (user / name).chmod(mode)
+    link = user / "src" / "link"
+    link.symlink_to("../one")
+    await build(base.with_source_folder(user / "src"))
+    link.unlink()
+    link.symlink_to("../two")
+
+    assert await asked(base.with_source_folder(user / "src")) is None
+
+
+SETTINGS = [
+    ("FLYTE_BUILDKIT_LABELS", "a=1", "a=2", "the labels are others"),
+    ("FLYTE_BUILDKIT_LABELS", "", "a=2", "the labels are others"),
+    ("FLYTE_BUILDKIT_LABELS", "a=1", "", "the labels are others"),
+    ("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--label a=1", "--label a=2", "the labels are others"),
+    ("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--build-arg A=1", "--build-arg A=2", "a build argument is another"),
+    ("FLYTE_BUILDKIT_ANNOTATIONS", "a=1", "a=2", "the annotations are others"),
+    ("FLYTE_BUILDKIT_SOURCE_DATE_EPOCH", "1000", "1001", "the time that nothing may be younger than is another"),
+    ("SOURCE_DATE_EPOCH", "", "1001", "the time that nothing may be younger than is another"),
+    ("FLYTE_BUILDKIT_COMPRESSION", "", "zstd", "layers are to be packed another way"),
+    ("FLYTE_BUILDKIT_COMPRESSION_LEVEL", "", "9", "layers are to be packed another way"),
+    ("FLYTE_BUILDKIT_OCI_MEDIA_TYPES", "false", "true", "layers are to be packed another way"),
+    ("FLYTE_BUILDKIT_PROVENANCE", "", "max", "another attestation is wanted"),
+]
+
+
+@pytest.mark.parametrize(("variable", "before", "after", "words"), SETTINGS)
+async def test_a_setting_that_is_in_the_image_counts(  # noqa: PLR0917 - four of them are one case
+    base: Image, build: Build, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+    variable: str, before: str, after: str, words: str,
+) -> None:  # fmt: skip
+    """Labels, annotations, build arguments, the epoch, packing and attestations: an image without them is another."""
+    image = base.with_env_vars({"A": "1"})
+    monkeypatch.setenv(variable, before)
+    await build(image)
+    assert image.uri == await asked(image)
+
+    monkeypatch.setenv(variable, after)
+
+    assert await asked(image) is None
+    assert words in capfd.readouterr().err
+    await build(image)
+    assert image.uri == await asked(image)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FLYTE_BUILDKIT_HTTP_PROXY", "http://proxy.example:1"),
+        ("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--build-arg HTTPS_PROXY=http://u:p@proxy.example:1 --add-host a=10.0.0.1"),
+        ("FLYTE_BUILDKIT_PARALLEL", "false"),
+        ("FLYTE_BUILDKIT_CACHE", "registry"),
+    ],
+)
+async def test_a_setting_that_leaves_no_trace_does_not_count(
+    base: Image, build: Build, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """How an image is made, and from where, differs from machine to machine."""
+    image = base.with_env_vars({"A": "1"})
+    await build(image)
+    monkeypatch.setenv(variable, value)
+
+    assert image.uri == await asked(image)
+
+
+async def test_a_dockerfile_that_its_own_context_leaves_out_counts(
+    engine_registry: str, name: str, build: Build, user: Path
+) -> None:
+    """The text of a Dockerfile is in the label also where `.dockerignore` has everything left out."""
+    (user / ".dockerignore").write_text("*\n")
+    (user / "Dockerfile").write_text(f"FROM {BASE}\nENV A=1\n")
+    image = Image.from_dockerfile(user / "Dockerfile", registry=engine_registry, name=name)
+    await build(image)
+    assert image.uri == await asked(image)
+
+    (user / "Dockerfile").write_text(f"FROM {BASE}\nENV A=2\n")
+    assert await asked(image) is None
+
+
+@pytest.mark.parametrize("size", ["small", "big"])
+async def test_the_same_image_object_again(
+    base: Image, build: Build, user: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    """Flyte makes its name once: what its files became is built under it, and is then there if that can be told."""
+    if size == "big":
+        monkeypatch.setattr(contents, "TAGGED_BYTES_MAX", 2)
+    (user / "data.txt").write_text("one")
+    image = base.with_source_file(user / "data.txt")
+    name = image.uri
+    solved: list[str] = []
+    solve = Control.solve
+
+    async def count(self: Control, request: control_pb2.SolveRequest) -> Mapping[str, str]:
+        solved.extend(["built"] if request.Exporters else [])
+        return await solve(self, request)
+
+    monkeypatch.setattr(Control, "solve", count)
+
+    async def again(image: Image) -> str | None:
+        """As Flyte does it: asks for the tag of the files as they are, builds under the name that it has kept."""
+        token = asked_for.set(image)
+        try:
+            repository = image.uri.rpartition(":")[0]
+            found = await BuildKitImageChecker.image_exists(repository, image._final_tag, tuple(image.platform))
+        finally:
+            asked_for.reset(token)
+        if found is None:
+            await build(image)
+        return found
+
+    assert await again(image) is None
+    for text in ("two", "six", "one"):
+        solved.clear()
+        (user / "data.txt").write_text(text)
+        assert await again(image) is None
+        (content,) = (entry.content for path, entry in pull(name).tree().items() if path.endswith("data.txt"))
+        assert text.encode() == content
+        assert ["built"] == solved
+        # Of much there is to read only the tag tells, and it does not tell what it was made of.
+        assert (name if size == "small" else None) == await again(image)
 
 
 async def test_an_image_without_the_label_counts_as_there(engine: Engine, docker: str, user: Path, base: Image) -> None:

@@ -22,7 +22,7 @@ from buildkit_builder.solve import BuildRequest, GraphFrontend, Push, build
 from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
-from tests.integration.registry import digest_of, exists, forget, manifest, move
+from tests.integration.registry import blobs, delete_blob, digest_of, exists, forget, has_blob, manifest, move
 
 
 @dataclass
@@ -54,52 +54,76 @@ def solves(monkeypatch: pytest.MonkeyPatch) -> Solves:
 
 
 @pytest.mark.usefixtures("user")
-async def test_an_image_that_is_there_is_not_pushed_again(base: Image, solves: Solves) -> None:
-    """Built again by force it is the same image, which the registry has; where it has not, it is pushed after all."""
-    await check_pushes(base.with_env_vars({"A": "1"}), base.with_env_vars({"A": "2"}), solves)
+async def test_a_forced_build_mends_a_registry_that_lost_a_blob(base: Image, solves: Solves) -> None:
+    """A layer that was deleted in the registry is there again, also when nothing is built any more."""
+    await check_mends(base.with_commands(["echo lost > /lost"]), solves)
+
+
+@pytest.mark.usefixtures("user")
+async def test_a_forced_build_mends_a_lost_config(base: Image, solves: Solves) -> None:
+    """The config is a blob like any other."""
+    await check_mends(base.with_env_vars({"LOST": "1"}), solves, blob="config")
+
+
+@pytest.mark.usefixtures("user")
+async def test_a_forced_build_mends_a_lost_layer_of_the_base(base: Image, solves: Solves) -> None:
+    """The first layer, which the daemon has from another registry."""
+    await check_mends(base.with_env_vars({"BASE": "1"}), solves, blob="base")
 
 
 @pytest.mark.usefixtures("user", "emulator")
-async def test_nor_is_an_index(base: Image, solves: Solves) -> None:
-    """That lacks no platform which is asked for."""
+async def test_a_forced_build_mends_an_index(base: Image, solves: Solves) -> None:
+    """Each platform of it."""
     both = base.clone(platform=("linux/amd64", "linux/arm64"))
-    await check_pushes(both.with_env_vars({"A": "1"}), both.with_env_vars({"A": "2"}), solves)
+    await check_mends(both.with_commands(["echo index > /lost"]), solves)
 
 
-async def test_nor_is_a_dockerfile(user: Path, engine: Engine, name: str, solves: Solves) -> None:
-    """Nor is the image of a Dockerfile, of which only the daemon's own frontend knows what it is made of."""
-
-    def image(value: str) -> Image:
-        file = user / value / "Dockerfile"
-        file.parent.mkdir()
-        file.write_text(f"FROM {BASE}\nENV A={value}\nRUN echo $A > /a\n")
-        return Image.from_dockerfile(file, registry=engine.registry, name=name, platform=("linux/amd64",))
-
-    await check_pushes(image("1"), image("2"), solves)
+async def test_a_forced_build_mends_the_image_of_a_dockerfile(
+    user: Path, engine: Engine, name: str, solves: Solves
+) -> None:
+    """Of which only the daemon's own frontend knows what it is made of."""
+    (user / "Dockerfile").write_text(f"FROM {BASE}\nRUN echo dockerfile > /lost\n")
+    image = Image.from_dockerfile(user / "Dockerfile", registry=engine.registry, name=name, platform=("linux/amd64",))
+    await check_mends(image, solves)
 
 
-async def check_pushes(image: Image, other: Image, solves: Solves) -> None:
-    name = image.uri
+async def check_mends(image: Image, solves: Solves, blob: str = "layer") -> None:
+    """Builds, takes a blob and then the tag out of the registry, and builds again each time, each time once."""
+    repository = image.uri.rpartition(":")[0]
 
-    async def pushing(image: Image = image) -> list[bool]:
+    async def push() -> None:
         solves.asked.clear()
         await BuildKitImageBuilder().build_image(image, force=True)
-        return solves.pushing
+        assert [True] == [pushes for pushes in solves.pushing if pushes]
 
-    assert [True] == await pushing()
-    first = digest_of(name)
-    assert [False] == await pushing()
-    assert first == digest_of(name)
+    await push()
+    first, (digests, *_) = digest_of(image.uri), blobs(image.uri)
+    lost = {"layer": digests[-1], "config": digests[0], "base": digests[1]}[blob]
+    delete_blob(repository, lost)
+    assert not has_blob(repository, lost)
 
-    forget(name)
-    assert [False, True] == await pushing()
-    assert first == digest_of(name)
+    await push()
+    assert first == digest_of(image.uri)
+    assert all(has_blob(repository, digest) for found in blobs(image.uri) for digest in found)
 
-    assert [True] == await pushing(other)
-    move(other.uri, name)
-    assert first != digest_of(name)
-    assert [False, True] == await pushing()
-    assert first == digest_of(name)
+    forget(image.uri)
+    await push()
+    assert first == digest_of(image.uri)
+
+
+@pytest.mark.usefixtures("user")
+async def test_a_tag_that_was_moved_is_moved_back(base: Image, solves: Solves) -> None:
+    """Whatever the tag leads to, a build leads it to what was built."""
+    image, other = base.with_env_vars({"A": "1"}), base.with_env_vars({"A": "2"})
+    for one in (image, other):
+        await BuildKitImageBuilder().build_image(one, force=True)
+    first = digest_of(image.uri)
+    move(other.uri, image.uri)
+    assert first != digest_of(image.uri)
+
+    await BuildKitImageBuilder().build_image(image, force=True)
+
+    assert first == digest_of(image.uri)
     assert exists(other.uri)
 
 

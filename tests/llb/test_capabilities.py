@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from buildkit_builder.errors import CapabilityError
@@ -67,3 +69,9 @@ def test_what_a_daemon_reported_cannot_be_changed() -> None:
 
     assert daemon.supports("mergeop")
     assert Capabilities({"mergeop": True}) == daemon
+
+
+@pytest.mark.parametrize("names", [["x.y"], ("x.y",), {"x.y"}, frozenset({"x.y"}), {"x.y": "do it"}, iter(["x.y"])])
+def test_ids_may_come_in_anything_that_holds_them(names: Iterable[str]) -> None:
+    """They are counted each once, and in no order."""
+    assert ("x.y",) == Capabilities().missing(names)

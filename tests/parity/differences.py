@@ -158,6 +158,19 @@ BETTER: tuple[Better, ...] = (
         reason="The usual way to write a list of what is wanted.",
     ),
     Better(
+        name="ignored-again",
+        theirs="What a later line of a Dockerfile's `.dockerignore` leaves out again may get in: `config`, "
+        "`!config/**/*.yaml`, `config/secret`.",
+        ours="The last line that matches decides.",
+        reason="So Docker's documentation has it; what was left out may be a password.",
+    ),
+    Better(
+        name="ignore-file-encoding",
+        theirs="A byte order mark makes a `.dockerignore` lose its first pattern, and a byte that is not UTF-8 all.",
+        ours="Every line that can be read holds.",
+        reason="Editors on Windows write such files; what was left out may be a password.",
+    ),
+    Better(
         name="context-in-the-image",
         theirs="`with_source_folder(Path('.'))` copies the build context: its Dockerfile, and files of other layers.",
         ours="The folder's own files, and no others.",

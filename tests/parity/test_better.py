@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from flyte import Image
 
+from tests.conftest import Engine
 from tests.parity.builders import Parity
 from tests.parity.packages import Index
 
@@ -118,6 +119,35 @@ async def test_everything_ignored_but(with_user: Image, parity: Parity, user: Pa
 
     assert pair.theirs.image is None
     assert ["app/main.py", "app/pkg", "app/pkg/a.py"] == sorted(pair.ours.pulled.tree("app/"))
+
+
+async def test_ignored_again(engine: Engine, repository: str, parity: Parity, user: Path) -> None:
+    """A `.dockerignore` that leaves out what it has just taken back for a part of it."""
+    (user / "config" / "secret").mkdir(parents=True)
+    for path in ("config/app.yaml", "config/app.txt", "config/secret/db.yaml"):
+        (user / path).write_text(path)
+    (user / ".dockerignore").write_text("config\n!config/**/*.yaml\nconfig/secret\n")
+    (user / "Dockerfile").write_text("FROM debian:bookworm-slim\nCOPY config /config\n")
+
+    pair = await parity.better("ignored-again", Image.from_dockerfile(user / "Dockerfile", engine.registry, repository))
+
+    assert "config/secret/db.yaml" in pair.theirs.pulled.tree()
+    assert ["config/app.yaml"] == sorted(pair.ours.pulled.tree("config/"))
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"# \xe4\n"], ids=["byte order mark", "Latin-1"])
+async def test_encoding_of_the_ignore_file(with_user: Image, parity: Parity, user: Path, mark: bytes) -> None:
+    """A `.dockerignore` of an editor on Windows."""
+    (user / "src").mkdir()
+    for path in ("main.py", "password.env"):
+        (user / "src" / path).write_text(path)
+    (user / "ignore").write_bytes(mark + b"*.env\r\n")
+    image = with_user.with_dockerignore(user / "ignore").with_source_folder(user / "src", dst="/app")
+
+    pair = await parity.better("ignore-file-encoding", image)
+
+    assert "app/password.env" in pair.theirs.pulled.tree()
+    assert ["app/main.py"] == sorted(pair.ours.pulled.tree("app/"))
 
 
 async def test_folders_of_empty_folders(with_user: Image, parity: Parity, user: Path) -> None:

@@ -316,6 +316,37 @@ async def test_what_is_written_at_once_arrives(control: Control, tmp_path: Path)
         assert b"%d" % number == (out / "file").read_bytes()
 
 
+@pytest.mark.parametrize("switch", ["the root", "a folder", "a file"])
+async def test_another_release_of_the_same_moment(control: Control, tmp_path: Path, switch: str) -> None:
+    """What takes the place of something that was written in the same tick of the clock arrives."""
+    root, state = tmp_path / "root", source()
+    for turn in range(4):
+        for number in (1, 2):
+            release = tmp_path / f"{turn}-{number}" / "deep"
+            release.mkdir(parents=True)
+            (release / "file").write_bytes(b"%d" % number)
+        settle()
+        for number in (1, 2):
+            release = tmp_path / f"{turn}-{number}"
+            if root.is_symlink():
+                root.unlink()
+            elif root.exists():
+                shutil.rmtree(root)
+            if switch == "the root":
+                root.symlink_to(release)
+            elif switch == "a folder":
+                root.mkdir()
+                release.rename(root / "x")
+            else:
+                root.mkdir()
+                (root / "file").symlink_to(release / "deep" / "file")
+            out = tmp_path / f"out-{turn}-{number}"
+            sync = FileSync([LocalDirectory("src", root, symlinks="copy-files")])
+            await solve(control, Session([sync, FileReceiver({0: Directory(out)})]), state, "local")
+
+            assert [b"%d" % number] == [path.read_bytes() for path in out.rglob("file")]
+
+
 async def test_two_machines_may_have_one_path(control: Control, tmp_path: Path) -> None:
     """Two machines that the daemon takes for one, with files of one name, size and time, each send their own."""
     state = source()

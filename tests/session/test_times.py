@@ -12,8 +12,8 @@ THEN = 1_600_000_000_123_456_789
 MS = 1_000_000
 
 
-def file(path: str = "a", mtime: int = THEN, changed: int = THEN + 5, inode: int = 7) -> Entry:
-    return Entry(path, f"/src/{path}", 0o644, 5, mtime, has_content=True, inode=inode, changed=changed)
+def file(path: str = "a", mtime: int = THEN, changed: int = THEN + 5, inode: int = 7, folder: int = 3) -> Entry:
+    return Entry(path, f"/{path}", 0o644, 5, mtime, has_content=True, inode=inode, changed=changed, folder=folder)
 
 
 def told(*entries: Entry, begun: int = NOW) -> list[int]:
@@ -23,13 +23,30 @@ def told(*entries: Entry, begun: int = NOW) -> list[int]:
     return [times.of(entry) for entry in entries]
 
 
-def test_a_file_as_it_was_written_has_its_own_time() -> None:
-    """Its time is told to the nanosecond, and before others are known."""
-    written = file(changed=THEN)
+def written(path: str = "a", time: int = THEN, folder: int = 3, inode: int = 7) -> Entry:
+    """A file as its last write left it."""
+    return file(path, time, time, inode, folder)
 
-    assert [THEN] == told(written)
-    assert ToldTimes(NOW).are_known([written])
-    assert THEN == ToldTimes(NOW).of(written)
+
+def test_a_file_as_it_was_written_is_told_at_once() -> None:
+    """Its time is known before the rest of the tree is, and is one for all that its folder has of that millisecond."""
+    times = ToldTimes(NOW)
+
+    assert times.are_known([written(), written("b")])
+    assert times.of(written()) == times.of(written("b", THEN + 5, inode=8))
+    assert times.of(written()) // MS == THEN // MS
+    assert times.of(written()) < times.of(written(time=THEN + MS))
+
+
+def test_a_file_as_it_was_written_in_another_folder() -> None:
+    """Files that were written at once, in folders of which one may take the place of the other, are told apart."""
+    assert told(written()) != told(written(folder=4))
+
+
+def test_a_file_from_elsewhere_may_be_any() -> None:
+    """What is listed by a link, or by itself, may be another file at any time: its inode counts."""
+    assert not ToldTimes(NOW).are_known([written(folder=0)])
+    assert told(written(folder=0)) != told(written(folder=0, inode=8))
 
 
 def test_what_is_no_file_has_its_own_time() -> None:

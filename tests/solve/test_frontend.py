@@ -67,8 +67,6 @@ class Bench:
     fake: Daemon
     gateway: Gateway
     session_id: str = "s1"
-    there: str = ""
-    asks_what_is_there: bool = False
     lookups: Once[ResolvedImage] = field(default_factory=Once)
     remembered: list[llb.Definition] = field(default_factory=list)
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
