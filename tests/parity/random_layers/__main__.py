@@ -28,7 +28,7 @@ def main() -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity.random_layers", description=__doc__)
     parser.add_argument(
-        "--seeds", type=seeds_of, default=itertools.count(), help="100-200, or 7; all from 0 when not given"
+        "--seeds", type=seeds_of, default=itertools.count(), help="100-200,7; all from 0 when not given"
     )
     parser.add_argument("--minutes", type=float, default=10, help="begin no more sequences after these")
     parser.add_argument("--jobs", type=int, default=2, help="sequences at the same time")

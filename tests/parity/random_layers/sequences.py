@@ -255,6 +255,9 @@ class Comparison:
 
 
 def seeds_of(text: str) -> Sequence[int]:
-    """Seeds from `100-200` or `7`."""
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+    """Seeds from `100-200`, `7`, or several of these with commas between them."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
