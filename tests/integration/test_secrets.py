@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -78,8 +79,8 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[llb.Definition]:
     made: list[llb.Definition] = []
     marshal = llb.marshal
 
-    def kept(state: llb.State, *, platform: llb.Platform) -> llb.Definition:
-        made.append(marshal(state, platform=platform))
+    def kept(state: llb.State, **options: Any) -> llb.Definition:
+        made.append(marshal(state, **options))
         return made[-1]
 
     monkeypatch.setattr(llb, "marshal", kept)
