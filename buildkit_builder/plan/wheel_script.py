@@ -13,10 +13,13 @@ PATHS = "user_path=$PATH PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 WAITS_AND_FAILS = """\
 waits() { echo "waits for the steps before it: $1"; exit %d; }"""
 
-# An installation that stops halfway did so for another reason than that something is to be built, and is no good.
+# What fails for another reason than that something is to be built may have written half of something: it is no good.
 WAITS = """\
 waits() {
-  if grep -qsE '^(Uni|I)nstalled ' "$tmp/log"; then cat "$tmp/log"; exit 1; fi
+  if [ -e "$tmp/log" ] && { ! grep -qF "$builds" "$tmp/log" || grep -qE '^(Uni|I)nstalled ' "$tmp/log"; }; then
+    cat "$tmp/log"
+    exit %d
+  fi
   echo "waits for the steps before it: $1"
   told "none $1" /dev/null
 }"""

@@ -66,8 +66,9 @@ class Wheels:
         """Text for a POSIX shell that installs what needs nothing but wheels.
 
         Args:
-            all_of_it: Fail with `FOLLOWS`, and nothing installed, if that is not all. Otherwise the text always
-                succeeds, and says in the file `verdict` in `WORK_FOLDER` what it did, for whoever looks into it.
+            all_of_it: Fail with `FOLLOWS`, and nothing installed, if that is not all. Otherwise the text succeeds
+                unless `uv` failed for another reason than that something is to be built, and says in the file
+                `verdict` in `WORK_FOLDER` what it did, for whoever looks into it.
             architecture: Of the platform, where it is not the container's; one of `MACHINES`.
             unknown: Variables that have to name web addresses, and whose values are secret.
         """
@@ -76,7 +77,7 @@ class Wheels:
             script.PATHS,
             f'install() {{ PATH=$user_path {self.install} "$@"; }}',
             f"into={into} work={WORK_FOLDER} cache={UV_CACHE} builds={NO_BUILDS}",
-            script.WAITS_AND_FAILS % FOLLOWS if all_of_it else f"{script.TOLD}\n{script.WAITS}",
+            script.WAITS_AND_FAILS % FOLLOWS if all_of_it else f"{script.TOLD}\n{script.WAITS % FOLLOWS}",
             script.CHECKS % (script.NO_ENVIRONMENT if architecture else script.SYSTEM_PYTHON),
         ]
         if unknown:

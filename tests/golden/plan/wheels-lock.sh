@@ -3,7 +3,10 @@ install() { PATH=$user_path TMPDIR=$tmp uv sync --active --inexact --locked "$@"
 into=${VIRTUAL_ENV-/opt/venv} work=/dev/buildkit-builder cache=/root/.cache/uv builds=/root/.cache/uv/builds-v0
 told() { { echo 1; echo "$1"; cat "$2"; } >"$work/verdict"; rm -rf "$tmp"; exit 0; }
 waits() {
-  if grep -qsE '^(Uni|I)nstalled ' "$tmp/log"; then cat "$tmp/log"; exit 1; fi
+  if [ -e "$tmp/log" ] && { ! grep -qF "$builds" "$tmp/log" || grep -qE '^(Uni|I)nstalled ' "$tmp/log"; }; then
+    cat "$tmp/log"
+    exit 75
+  fi
   echo "waits for the steps before it: $1"
   told "none $1" /dev/null
 }
