@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.file_digests import FileDigests, digest_of_file
+from buildkit_builder.file_digests import FileDigests
 from buildkit_builder.identity import UNKNOWN
 from buildkit_builder.session.filesync import LocalDirectory
 
@@ -26,10 +26,11 @@ WITHOUT_CONTENTS = "names-"
 _named: dict[str, str] = {}
 
 
-def digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = ()) -> str:
+def digest_of(name: str, directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = ()) -> str:
     """A digest of files that an image's tag says nothing of.
 
     Args:
+        name: Of the image: what is in files that were not touched since is remembered for it.
         directories: What would be sent.
         exclude: Patterns of what is left out.
 
@@ -37,17 +38,11 @@ def digest_of(directories: Iterable[LocalDirectory], exclude: tuple[str, ...] = 
         Sixteen hexadecimal digits; nothing where there are no directories; `UNKNOWN` where it cannot be told, for too
         much to read, or a folder that cannot be read.
     """
-    known = list(directories)
     try:
-        names, files, size = _listed(known, exclude, BYTES_MAX)
+        names, files, size = _listed(directories, exclude, BYTES_MAX)
         if size > BYTES_MAX:
             return UNKNOWN
-        if size < 0:
-            return ""
-        digests = FileDigests(" ".join(f"{directory.name} {directory.root.absolute()}" for directory in known))
-        digest = _with_contents(names, files, digests.of)
-        digests.remember()
-        return digest
+        return _with_contents(name, names, files) if size >= 0 else ""
     except (BuildKitError, OSError, ValueError):
         return UNKNOWN
 
@@ -68,7 +63,7 @@ def digest_of_tagged(reference: str, directories: Iterable[LocalDirectory]) -> s
     try:
         names, files, size = _listed(directories, (), None)
         if size + len(files) * _OPENING <= TAGGED_BYTES_MAX:
-            return _with_contents(names, files, digest_of_file) if size >= 0 else ""
+            return _with_contents(f"sources of {reference.rpartition(':')[0]}", names, files) if size >= 0 else ""
         state = _state_of(files)
     except (BuildKitError, OSError, ValueError):
         return UNKNOWN
@@ -95,16 +90,17 @@ def _listed(
     return names, files, size
 
 
-def _with_contents(names: hashlib._Hash, files: Iterable[str], of: Callable[[str], str]) -> str:
-    whole = names.copy()
+def _with_contents(name: str, names: hashlib._Hash, files: Iterable[str]) -> str:
+    whole, digests = names.copy(), FileDigests(name)
     for path in files:
-        whole.update(_readable(path, of).encode())
+        whole.update(_content(path, digests).encode())
+    digests.remember()
     return whole.hexdigest()[:16]
 
 
-def _readable(path: str, of: Callable[[str], str]) -> str:
+def _content(path: str, digests: FileDigests) -> str:
     try:
-        return of(path)
+        return digests.of(path)
     except PermissionError:
         return "unreadable"
 

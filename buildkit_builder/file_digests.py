@@ -51,7 +51,7 @@ class FileDigests:
         if isinstance(known, list) and len(known) == _FIELDS and known[:-1] == as_is:
             digest = str(known[-1])
         else:
-            digest = digest_of_file(path)
+            digest = _digest(path)
         if is_settled(status.st_ctime_ns, self._begun):
             self._seen[path] = [*as_is, digest]
         return digest
@@ -62,12 +62,7 @@ class FileDigests:
             self._memory.note(self._name, json.dumps(self._seen))
 
 
-def digest_of_file(path: str) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+def _digest(path: str) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):

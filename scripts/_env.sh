@@ -67,6 +67,9 @@ make_venv() {
 
 # The environment of the scripts themselves, first on PATH.
 enter_venv() {
+  # Who has activated it would otherwise have it made anew by the Python that is about to be removed.
+  PATH=${PATH//"$VENV/bin:"/}
+  hash -r
   need_machine
   make_venv "$VENV" python3 "$EXTRAS"
   PATH=$VENV/bin:$PATH

@@ -33,13 +33,13 @@ def folder(tmp_path: Path, state: Path) -> Path:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read."""
     seen: list[str] = []
-    digest = file_digests.digest_of_file
+    digest = file_digests._digest
 
     def watched(source: str) -> str:
         seen.append(os.path.basename(source))
         return digest(source)
 
-    monkeypatch.setattr(file_digests, "digest_of_file", watched)
+    monkeypatch.setattr(file_digests, "_digest", watched)
     return seen
 
 
@@ -49,7 +49,7 @@ def write(file: Path, text: str) -> None:
 
 
 def digest(root: Path, **options: object) -> str:
-    return contents.digest_of([LocalDirectory("context", root, **options)])  # type: ignore[arg-type]
+    return contents.digest_of("context", [LocalDirectory("context", root, **options)])  # type: ignore[arg-type]
 
 
 def test_what_was_not_touched_is_not_read_again(folder: Path, read: list[str]) -> None:
@@ -119,7 +119,7 @@ def test_nothing_need_be_remembered(folder: Path, state: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"\xff"])
 def test_what_cannot_be_sent_cannot_be_told(folder: Path, name: bytes) -> None:
-    """A name that is not UTF-8 is no reason to stop a build, which may do without the file; but it has changed."""
+    """A name that is not UTF-8 is no reason to stop a build, which may do without the file."""
     Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).touch()
 
     assert UNKNOWN == digest(folder)

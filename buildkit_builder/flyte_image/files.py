@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.session.patterns import Matcher, PatternError, read_dockerignore
+from buildkit_builder.session.patterns import Matcher, PatternError, parse_dockerignore
 
 
 def local_file(path: Path, layer: str) -> Path:
@@ -38,21 +37,16 @@ def local_folder(path: Path, layer: str) -> Path:
     return path.absolute()
 
 
-def read_text(file: Path, layer: str, *, errors: Literal["replace", "surrogateescape"] = "replace") -> str:
-    """What a file says that a layer names.
-
-    Args:
-        file: The file.
-        layer: Who names it.
-        errors: What becomes of bytes that are not UTF-8: by default what the daemon's own frontend makes of them.
+def read_text(file: Path, layer: str, *, errors: str = "surrogateescape") -> str:
+    """What a file says that a layer names, with whatever is not UTF-8 in it, or without.
 
     Raises:
         MissingSourceError: It cannot be read.
     """
     try:
-        return file.read_text(encoding="utf-8", errors=errors)
+        return file.read_bytes().decode(errors=errors)
     except OSError as error:
-        raise _unreadable(file, layer, error) from error
+        raise MissingSourceError(f"{layer}: the file `{file}` cannot be read: {error.strerror}.") from error
 
 
 def read_patterns(file: Path, layer: str) -> tuple[str, ...]:
@@ -62,15 +56,9 @@ def read_patterns(file: Path, layer: str) -> tuple[str, ...]:
         MissingSourceError: It cannot be read.
         ImageError: One of them is malformed.
     """
+    patterns = tuple(parse_dockerignore(read_text(file, layer)))
     try:
-        patterns = tuple(read_dockerignore(file))
         Matcher(patterns)
-    except OSError as error:
-        raise _unreadable(file, layer, error) from error
     except PatternError as error:
         raise ImageError(f"{layer}: `{file}` makes no sense: {error}.") from error
     return patterns
-
-
-def _unreadable(file: Path, layer: str, error: OSError) -> MissingSourceError:
-    return MissingSourceError(f"{layer}: the file `{file}` cannot be read: {error.strerror}.")

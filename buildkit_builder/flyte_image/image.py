@@ -162,36 +162,27 @@ def _matcher(patterns: tuple[str, ...]) -> Any:
 
 
 def _ignore_patterns(image: Image) -> tuple[str, ...]:
-    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder."""
-    layers = [layer for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
-    for layer in layers:
-        if not Path(layer.path).is_file():
-            raise MissingSourceError(f"with_dockerignore: the file `{Path(layer.path).absolute()}` does not exist.")
-    file, name = _ignore_file(layers)
-    if file is None or not file.is_file():
+    """The patterns that hold for the image's folders: of its last `with_dockerignore`, else of the root folder.
+
+    Flyte takes a byte order mark for a part of the first pattern, and lets a file that is not UTF-8 leave out nothing.
+
+    Raises:
+        ImageError: One of them is malformed.
+    """
+    from flyte._initialize import _get_init_config
+
+    config = _get_init_config()
+    files = _dockerignores(image) or ([Path(config.root_dir) / ".dockerignore"] if config is not None else [])
+    if not files or not files[-1].is_file():
         return ()
-    # By Flyte's rules; but Flyte takes a file that it cannot read, or that is not UTF-8, for an empty one, and sends
-    # what it was to leave out; and a byte order mark for a part of the first pattern.
-    text = read_text(file, name, errors="surrogateescape").removeprefix("\ufeff")
-    lines = [line.strip() for line in text.split("\n")]
-    patterns = tuple(line for line in lines if line and line[0] != "#")
+    file = files[-1].absolute()
+    lines = [line.strip() for line in read_text(file, "ignored files").removeprefix("\ufeff").split("\n")]
+    patterns = tuple(line for line in lines if line and not line.startswith("#"))
     try:
         keeps(patterns)("")
     except re.error as error:
-        raise ImageError(f"{name}: `{file}` makes no sense: {error}.") from error
+        raise ImageError(f"with_dockerignore: `{file}` makes no sense: {error}.") from error
     return patterns
-
-
-def _ignore_file(layers: list[flyte_layers.DockerIgnore]) -> tuple[Path | None, str]:
-    """The file that Flyte takes patterns from, and what names it."""
-    from flyte._initialize import _get_init_config
-
-    named = [layer.path for layer in layers if layer.path.strip()]
-    if named:
-        return Path(named[-1]).absolute(), "with_dockerignore"
-    config = _get_init_config()
-    root = config.root_dir if config is not None else None
-    return (Path(root, ".dockerignore").absolute() if root else None), "the root folder"
 
 
 def _outer_patterns(image: Image) -> tuple[str, ...]:
@@ -200,9 +191,21 @@ def _outer_patterns(image: Image) -> tuple[str, ...]:
     It copies the files of `with_dockerignore` into its context, where relative paths are what they are for the user,
     and the one of that name is the context's own.
     """
-    paths = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
-    own = [path for path in paths if path.name == ".dockerignore"]
+    own = [path for path in _dockerignores(image) if path.name == ".dockerignore"]
     return read_patterns(own[-1].absolute(), "with_dockerignore") if own else ()
+
+
+def _dockerignores(image: Image) -> list[Path]:
+    """The files of `with_dockerignore`.
+
+    Raises:
+        MissingSourceError: One is not there.
+    """
+    files = [Path(layer.path) for layer in image._layers if isinstance(layer, flyte_layers.DockerIgnore)]
+    for file in files:
+        if not file.is_file():
+            raise MissingSourceError(f"with_dockerignore: the file `{file.absolute()}` does not exist.")
+    return files
 
 
 def _within(layer: flyte_layers.Layer, read: Layer, outer: tuple[str, ...]) -> Layer:

@@ -85,7 +85,7 @@ class ImageJob:
         needed = [LocalSource(name="", files=files) for layer in projects for _, files in layer.editables]
         return Identity.of(
             self.spec,
-            files=contents.digest_of(map(_directory, needed)),
+            files=contents.digest_of(f"projects of {self.spec.reference.rpartition(':')[0]}", map(_directory, needed)),
             sources=contents.digest_of_tagged(self.spec.reference, self.directories()),
             settings=_that_show(settings),
         )
@@ -152,7 +152,7 @@ class DockerfileJob:
             MissingSourceError: A file cannot be read.
             ImageError: A pattern makes no sense.
         """
-        text = read_text(spec.dockerfile, "from_dockerfile")
+        text = read_text(spec.dockerfile, "from_dockerfile", errors="replace")
         own = spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore")
         ignore = next((file for file in (own, spec.dockerfile.with_name(".dockerignore")) if file.is_file()), None)
         return cls(spec, text, read_patterns(ignore, "from_dockerfile") if ignore is not None else ())
@@ -168,7 +168,7 @@ class DockerfileJob:
         return Identity.of(
             self.spec,
             text=self.text,
-            files=contents.digest_of([context], self.ignore),
+            files=contents.digest_of(f"context {context.root.absolute()}", [context], self.ignore),
             settings=_that_show(settings),
         )
 

@@ -90,10 +90,10 @@ def test_the_command_asks_the_daemon_and_builds_nothing(engine: Engine, tmp_path
 
     assert [
         "python:3.11-slim-bookworm",
-        "├─ uv",
-        "│  └─ the Python 3.11 environment",
-        "│     └─ with_pip_packages six (wheels)",
-        "└─ with_apt_packages no-such-package",
+        "└─ uv",
+        "   └─ the Python 3.11 environment",
+        "      ├─ with_apt_packages no-such-package",
+        "      └─ with_pip_packages six (wheels)",
     ] == shown
 
 

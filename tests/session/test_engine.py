@@ -359,6 +359,30 @@ async def test_two_machines_may_have_one_path(control: Control, tmp_path: Path) 
         assert described(machine) == described(await exported(control, machine, state, tmp_path / str(turn)))
 
 
+async def test_layers_are_the_same_from_every_clone(control: Control, tmp_path: Path) -> None:
+    """What stands for inodes in the times that the daemon is told does not get into the layers of an image."""
+    layers = []
+    for clone in ("one", "two"):
+        root = tmp_path / clone
+        write_tree(root, {"folder/file": b"content", "folder/other": b"", "top": b"x"})
+        for number, path in enumerate(sorted(root.rglob("*"))):
+            os.utime(path, ns=(TIME + number * 10**9,) * 2)
+        settle()
+        target = TarFile(tmp_path / f"{clone}.tar")
+        session = Session([FileSync([LocalDirectory("src", root)]), FileReceiver({0: target})])
+        await solve(control, session, llb.scratch().file(llb.copy(source(), "/", "/", contents_only=True)), "oci")
+        with tarfile.open(tmp_path / f"{clone}.tar") as archive:
+            documents = [json.load(archive.extractfile(member)) for member in archive if is_document(archive, member)]  # type: ignore[arg-type]
+        layers.append([document["layers"] for document in documents if "layers" in document])
+
+    assert layers[0] == layers[1] != []
+
+
+def is_document(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    file = archive.extractfile(member) if member.name.startswith("blobs/sha256/") and member.isfile() else None
+    return file is not None and file.read(1) == b"{"
+
+
 async def exported(control: Control, root: Path, state: llb.State, out: Path) -> Path:
     """What the daemon has of a folder, once it has been sent what it asks for."""
     session = Session([FileSync([LocalDirectory("src", root)]), FileReceiver({0: Directory(out)})])
