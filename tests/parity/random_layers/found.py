@@ -35,6 +35,9 @@ FOUND = (
     _on("user", file("answers", "/pyproject.toml"), folder("one", "/app"), workdir("/app"), _LOCKED),
     # A program of the user's that a text of ours might run.
     _on("plain", file("shadow/env", "/usr/local/bin/env"), lines("RUN true"), pip("wc")),
+    # An installation ahead that stops halfway, and leaves what the step itself would take for a package.
+    _on("plain", folder("one", f"{SITE}/wc/__init__.py"), pip("wc")),
+    _on("spread", pip("wc")),
     # Of the state before the written order: what lay in other places than the system's.
     _on("plain", folder("repo", "/srv/repo"), file("mine.list", "/etc/apt/sources.list"), apt("vendor")),
     _on("plain", file("bkbmod-1.py", "/opt/py/bkbmod.py"), env("PYTHONPATH", "/opt/py"), apt("py")),
