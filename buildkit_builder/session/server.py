@@ -8,6 +8,7 @@ here it takes 0.4 s, the walk included, and leaves no socket, folder or thread b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -171,6 +172,15 @@ _RESPONSE_HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc"
 Handler = Callable[[Call], Awaitable[None]]
 
 
+async def _outlasting(ending: asyncio.Future[Any], seconds: float) -> None:
+    """Waits for something although it is cancelled meanwhile: a call by its peer, say, and then by the session's end."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while not ending.done() and (left := until - loop.time()) > 0:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait((ending,), timeout=left)
+
+
 def _encode_details(details: str) -> bytes:
     data = details.encode("utf-8", "backslashreplace")
     if len(data) > _DETAILS_LIMIT:
@@ -237,7 +247,7 @@ class Server:
         try:
             return await asyncio.shield(ending)
         except asyncio.CancelledError:
-            await asyncio.wait((ending,), timeout=_STUCK_SECONDS)
+            await _outlasting(ending, _STUCK_SECONDS)
             # Nobody asks any more what came of it.
             ending.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
             ending.cancel()

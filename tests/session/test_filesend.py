@@ -110,8 +110,11 @@ async def test_archives_that_break_off_leave_nothing(tmp_path: Path) -> None:
     assert [target] == list(tmp_path.iterdir())
 
 
-async def test_archives_that_break_off_while_they_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is opened for a call which is over by then is closed, and is gone."""
+@pytest.mark.parametrize("opens_after", ["the call", "the session"])
+async def test_archives_that_break_off_while_they_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opens_after: str
+) -> None:
+    """A file that is opened for a call which is over by then is closed, and is gone; whoever else ends it meanwhile."""
     begun, go, streams, openly = threading.Event(), threading.Event(), list[BinaryIO](), filesend._open
 
     def slowly(*arguments: Any) -> BinaryIO:
@@ -127,7 +130,10 @@ async def test_archives_that_break_off_while_they_are_opened(tmp_path: Path, mon
         await until(begun.is_set)
         call.cancel()
         await asyncio.sleep(0.05)
-        go.set()
+        if opens_after == "the call":
+            go.set()
+        else:
+            threading.Timer(0.3, go.set).start()
     assert [True] == [stream.closed for stream in streams]
     assert [] == list(tmp_path.iterdir())
 
