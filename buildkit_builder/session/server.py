@@ -173,7 +173,7 @@ Handler = Callable[[Call], Awaitable[None]]
 
 
 async def _outlasting(ending: asyncio.Future[Any], seconds: float) -> None:
-    """Waits for something although it is cancelled meanwhile: a call by its peer, say, and then by the session's end."""
+    """Waits for something although it is cancelled meanwhile: a call by its peer, and then by the session's end."""
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
     while not ending.done() and (left := until - loop.time()) > 0:
