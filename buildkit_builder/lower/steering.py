@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from buildkit_builder import llb
@@ -18,6 +19,9 @@ _CHECK = llb.Role(quiet=True, attempt=True, script=True)
 _READ = frozenset(["HOME", "PATH", "UV_PYTHON", "VIRTUALENV"])
 # Whose home is known without asking the image.
 _ROOT = ("", "root", "0", "root:root", "0:0")
+# Shells, and options of theirs, with which no file is read before a command is run.
+_SHELLS = frozenset(f"{folder}/{name}" for folder in ("/bin", "/usr/bin") for name in ("sh", "dash", "bash"))
+_IS_PLAIN = re.compile(r"-[ceuxo]+|pipefail").fullmatch
 # The dynamic linker's settings; its cache changes with any library.
 _LINKER = ("/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d")
 
@@ -34,7 +38,8 @@ def is_steered(draft: Draft, step: Run, wheels: Wheels, home: str) -> bool:
         home: The environment that it is to write to.
     """
     env = draft.config.env
-    if draft.config.user not in _ROOT:
+    shell = draft.config.shell or DEFAULT_SHELL
+    if draft.config.user not in _ROOT or shell[0] not in _SHELLS or not all(map(_IS_PLAIN, shell[1:])):
         return True
     if wheels.parts == "lock" and env.get("VIRTUAL_ENV", "/opt/venv") != home:
         return True
@@ -71,7 +76,8 @@ def going_ahead(draft: Draft, step: Run, home: str) -> Ahead:
         name=step.name,
         change=len(branches.changes),
         config=draft.config,
-        before=None if sees_all else branches.tree(branches.fork),
+        # An environment is made from the base alone, and only settings could steer that.
+        before=None if sees_all else branches.tree(branches.fork if home else branches.trunk),
         after=branches.tree(branches.trunk),
         reads=Reads(
             settings=_settings(draft), cwd=draft.cwd,

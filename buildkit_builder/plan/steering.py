@@ -60,10 +60,10 @@ def check(reads: Reads, *, foreign: bool) -> str:
 
     Args:
         reads: What is compared.
-        foreign: Whether the container is of another platform than the trees, so that programs differ in any case; the
-            image's own tree is then at `BEFORE`.
+        foreign: Whether the container is of another platform than the trees, and has nothing of the image; what the
+            installation sees of the image is then at `BEFORE`.
     """
-    lines = ["set -e", script.TOOLS, f"seen= before={BEFORE if foreign else ''}", _LEADS, script.COMPARE % AFTER]
+    lines = ["set -e", script.TOOLS, f"seen={BEFORE if foreign else ''}", _LEADS, script.COMPARE % AFTER]
     # In a project's file any word about `uv` may be a setting.
     mark = "''" if reads.is_project else "uv"
     lines += [
@@ -74,13 +74,10 @@ def check(reads: Reads, *, foreign: bool) -> str:
         *_each("no_file", reads.directories),
     ]
     for program in reads.programs:
-        lines += _each("same_place" if "/" in program else "same_program", [program])
-        if not foreign:
-            lines.append('same "$program"')
-    if not foreign:
-        lines.append(script.INTERPRETER)
+        lines += [*_each("same_place" if "/" in program else "same_program", [program]), 'same "$program"']
     if reads.home:
-        lines += [f"home={shlex.quote(reads.home)}", script.PLAIN, 'plain "$after"', script.ENVIRONMENT]
+        lines += [script.INTERPRETER, f"home={shlex.quote(reads.home)}", script.PLAIN, 'plain "$after"']
+        lines.append(script.ENVIRONMENT)
         lines += _each("above", reads.mounts)
     return "\n".join(lines)
 

@@ -37,9 +37,13 @@ leads() {
 }
 """.strip()
 
-# `seen` is the root of the tree in which the installation's programs run, `after` that of the written order.
+# `seen` is the root of the tree that the installation saw of the image, `after` that of the written order.
 COMPARE = r"""
 after=%s
+for tool in cksum cmp diff find grep head readlink sed sort stat; do
+  command -v "$tool" >/dev/null || follows "there is no $tool to compare with"
+done
+find / -maxdepth 0 -printf '' 2>/dev/null || follows "find cannot say what it finds"
 same() {
   leads "$seen" "$1"
   here=$found
@@ -76,10 +80,15 @@ same_program() {
   first_program "$after" "$1"
   [ "$here" = "$program" ] || follows "another $1"
 }
-# What settings name cannot be told without reading them as uv does.
+# What settings name cannot be told without reading them as uv does; and those that are gone would have been read.
 no_settings() {
-  leads "$after" "$1"
-  if [ -e "$after$found" ] && grep -qs "$2" "$after$found"; then follows "$1 has settings"; fi
+  for tree in '' "$seen" "$after"; do
+    leads "$tree" "$1"
+    case $1 in
+    */uv.toml) [ ! -e "$tree$found" ] || follows "$1 has settings" ;;
+    *) if [ -e "$tree$found" ] && grep -qs "$2" "$tree$found"; then follows "$1 has settings"; fi ;;
+    esac
+  done
 }
 no_settings_above() {
   leads "$after" "$1"
@@ -92,6 +101,17 @@ no_settings_above() {
     place=${place%%/*}
   done
 }
+listed() {
+  cd "$1" 2>/dev/null || return 0
+  find . '(' -type d -printf '%%p %%m %%U %%G\n' ')' -o -printf "%%p %%y %%m %%U %%G %%s %%T@ %%l$2\\n" | sort | cksum
+}
+contents() { cd "$1" && find . -type f -exec cksum {} + | sort | cksum; }
+# The same inodes are the same files; others may be.
+same_tree() {
+  [ "$(listed "$1" '')" = "$(listed "$2" '')" ] || follows "what is in $3"
+  [ "$(listed "$1" ' %%i')" = "$(listed "$2" ' %%i')" ] ||
+    [ "$(contents "$1")" = "$(contents "$2")" ] || follows "what is in $3"
+}
 no_file() { leads "$after" "$1"; [ ! -e "$after$found" ] || [ -d "$after$found" ] || follows "$1 is a file"; }
 no_directory() { leads "$after" "$1"; [ ! -d "$after$found" ] || follows "$1 is a directory"; }
 root() { sed -n '/^[^:]*:[^:]*:0:/p' "$1/etc/passwd" 2>/dev/null | head -n 1; }
@@ -101,35 +121,33 @@ root() { sed -n '/^[^:]*:[^:]*:0:/p' "$1/etc/passwd" 2>/dev/null | head -n 1; }
 INTERPRETER = r"""
 same "$UV_PYTHON"
 library=${found%/bin/*}/lib
-for file in "$library"/python3.*/sitecustomize.py "$library"/python3.*/usercustomize.py "$library"/python3.*/site.py \
-  "$after$library"/python3.*/sitecustomize.py "$after$library"/python3.*/usercustomize.py; do
-  same "${file#"$after"}"
+for directory in "$seen$library"/python3.* "$after$library"/python3.*; do
+  directory=${directory#"$after"}
+  directory=${directory#"$seen"}
+  same_place "$directory"
+  same_tree "$seen$program" "$after$program" "$directory"
 done
 """.strip()
 
 # A container's start makes the directories of its mounts, and a layer says whose every directory above its files is.
-# `before` is the root of the tree in which the installation's environment is.
 ENVIRONMENT = r"""
 owner() { stat -c '%F %a %u %g' "$1${2:-/}" 2>/dev/null || :; }
 above() {
   place=$1
   while :; do
-    [ "$(owner "$before" "$place")" = "$(owner "$after" "$place")" ] || follows "the owner or mode of ${place:-/}"
+    [ "$(owner "$seen" "$place")" = "$(owner "$after" "$place")" ] || follows "the owner or mode of ${place:-/}"
     [ -n "$place" ] || break
     place=${place%/*}
   done
 }
-listed() {
-  cd "$1$home"
-  find . '(' -type d -printf '%p %m %U %G\n' ')' -o -printf "%p %y %m %U %G %s %T@ %l$2\\n" | sort | cksum
-}
-contents() { cd "$1$home" && find . -type f -exec cksum {} + | sort | cksum; }
 above "$home"
 above /tmp
-[ "$(listed "$before" '')" = "$(listed "$after" '')" ] || follows "what is in $home"
-# The same inodes are the same files; others may be.
-[ "$(listed "$before" ' %i')" = "$(listed "$after" ' %i')" ] ||
-  [ "$(contents "$before")" = "$(contents "$after")" ] || follows "what is in $home"
+same_tree "$seen$home" "$after$home" "$home"
+# A line in such a file may name a directory, or run anything, in each start of the interpreter.
+for file in "$after$home"/lib/python*/site-packages/*.pth; do
+  case ${file##*/} in _virtualenv.pth | distutils-precedence.pth | '*.pth') continue ;; esac
+  ! grep -qs '[^[:space:]]' "$file" || follows "${file#"$after"} names what the interpreter reads"
+done
 """.strip()
 
 # All of an environment is in its directory, and that is no link: so what is written to either is known by its path.

@@ -78,7 +78,7 @@ def leads_into_image(variable: str, value: str) -> bool:
         return bool(value) and not is_remote(value)
     if variable.startswith("UV_"):
         return not (_CHOICES.fullmatch(variable) or _SWITCH.fullmatch(value) or is_remote(value))
-    return variable.startswith("BASH") or ("/" in value and not is_remote(value))
+    return bool(value) and not is_remote(value) and (variable.startswith(("BASH", "XDG_")) or "/" in value)
 
 
 def is_remote(value: str) -> bool:

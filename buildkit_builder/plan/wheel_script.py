@@ -52,6 +52,12 @@ done
 ! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || %s"""
 
+# What a project's file may name besides web addresses, or look for around it, are places in the image.
+PROJECT = r"""
+places="workspace|find-links|path *=|url *= *[\"'][^h]"
+! grep -qsE "$places" pyproject.toml || waits "the project may name places in the image"
+""".strip()
+
 # Secrets that name an index have values which nobody but `uv` is to see.
 UNKNOWN = """\
 for name in %s; do

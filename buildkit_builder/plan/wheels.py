@@ -80,6 +80,8 @@ class Wheels:
             script.WAITS_AND_FAILS % FOLLOWS if all_of_it else f"{script.TOLD}\n{script.WAITS % FOLLOWS}",
             script.CHECKS % (script.NO_ENVIRONMENT if architecture else script.SYSTEM_PYTHON),
         ]
+        if self.parts == "lock":
+            pieces.append(script.PROJECT)
         if unknown:
             pieces.append(script.UNKNOWN % " ".join(unknown))
         if architecture:
