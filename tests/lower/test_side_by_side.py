@@ -264,6 +264,7 @@ def test_what_is_to_be_in_order_is_not_ahead_at_all() -> None:
         ("NETRC", "netrc"),
         ("XDG_CONFIG_HOME", "/opt/config"),
         ("XDG_CONFIG_DIRS", "/opt/config"),
+        ("XDG_CONFIG_DIRS", "conf"),
         ("BASH_ENV", "rc"),
         ("ENV", "rc"),
         ("LD_PRELOAD", "libx.so"),
@@ -327,6 +328,30 @@ def test_a_secret_that_is_an_index_is_looked_at_where_it_is_known() -> None:
 
     assert any("for name in UV_INDEX_URL; do" in text for text in first)
     assert not any("for name in" in text for text in other)
+
+
+@pytest.mark.parametrize(
+    ("shell", "is_ahead"),
+    [
+        (["/bin/sh", "-c"], True),
+        (["/bin/bash", "-euxo", "pipefail", "-c"], True),
+        (["/usr/bin/bash", "-c"], True),
+        (["/bin/bash", "-lc"], False),
+        (["/bin/bash", "--login", "-c"], False),
+        (["/bin/bash", "-ic"], False),
+        (["bash", "-c"], False),
+        (["/usr/bin/env", "bash", "-c"], False),
+        (["/bin/zsh", "-c"], False),
+        (["/usr/local/bin/sh", "-c"], False),
+    ],
+)
+def test_a_shell_that_may_read_files_puts_an_installation_into_the_written_order(
+    shell: list[str], is_ahead: bool
+) -> None:
+    """Steps before it may have written them."""
+    daemon = Daemon(config={"Env": ["PATH=/usr/bin"], "Shell": shell})
+
+    assert is_ahead == bool(lowered(spec(GIT, NUMPY), daemon, WIDE).attempts)
 
 
 def test_a_secret_file_that_is_settings_puts_an_installation_into_the_written_order() -> None:
