@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from flyte import Image, Secret
 
-from tests.integration.conftest import Build
+from buildkit_builder.builder import BuildKitImageBuilder
+from tests.conftest import Engine
+from tests.integration.conftest import BASE, Build
 
 
 async def test_environment_variables_in_order(base: Image, build: Build) -> None:
@@ -192,3 +194,20 @@ async def test_secrets_reach_steps_and_nothing_else(base: Image, build: Build, m
     assert b"0\n" == tree["after"].content
     assert [] == [path for path, entry in tree.items() if b"s3cret" in entry.content]
     assert "s3cret" not in str(pulled.config)
+
+
+async def test_a_foreign_platform_is_helped(
+    emulator: Engine, user: Path, name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing steers the work, wheels are installed by the machine's own programs, and apt has them lent."""
+    monkeypatch.setenv("FLYTE_BUILDKIT_PROGRESS", "plain")
+    monkeypatch.setenv("FLYTE_BUILDKIT_PLATFORMS", "linux/arm64")
+    image = Image.from_base(BASE).clone(
+        name=name, registry=emulator.registry, extendable=True, python_version=(3, 11), platform=("linux/arm64",)
+    )
+    await BuildKitImageBuilder().build_image(image.with_apt_packages("figlet").with_pip_packages("six"), dry_run=False)
+    shown = capfd.readouterr().err
+
+    assert "with_apt_packages figlet (scripts emulated)" in shown
+    assert "with_pip_packages six (wheels)" in shown
+    assert "(emulated)" not in shown
