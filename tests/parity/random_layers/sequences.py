@@ -32,6 +32,16 @@ LEFT = (
 )
 
 
+FOREIGN = (
+    *LEFT,
+    Ignored(
+        pattern=r"root/\.cache(/uv(/.*)?)?",
+        what="path",
+        reason="What uv leaves of a cache where it makes the environment: here that is not the image.",
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layers:
     """An image.
@@ -152,7 +162,13 @@ class Comparison:
         image = built(self.world, sequence.base, sequence.layers, sequence.platform)
         spec = flyte_image.read(image)
         assert isinstance(spec, ImageSpec)
-        building = build_twice(spec, self.address, (in_parallel, in_order), ignored=LEFT, unless_alike=True)
+        building = build_twice(
+            spec,
+            self.address,
+            (in_parallel, in_order),
+            ignored=FOREIGN if sequence.platform == ARM else LEFT,
+            unless_alike=True,
+        )
         try:
             return await asyncio.wait_for(building, PATIENCE_SECONDS)
         except asyncio.TimeoutError:
