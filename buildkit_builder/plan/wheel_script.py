@@ -52,10 +52,13 @@ done
 ! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || %s"""
 
-# What a project's file may name besides web addresses, or look for around it, are places in the image.
+# What a project's file may name besides web addresses, or look for around it, are places in the image. Of `backend-path`
+# only what is built here would know, and nothing is.
 PROJECT = r"""
-places="workspace|find-links|path *=|url *= *[\"'][^h]"
-! grep -qsE "$places" pyproject.toml || waits "the project may name places in the image"
+blank='[[:space:]]*'
+named="(^|[^[:alpha:]-])path[\"']?$blank=|url[\"']?$blank="
+! sed -E "s,url[\"']?$blank=$blank[\"']https?://,," pyproject.toml 2>/dev/null |
+  grep -qE "workspace|find-links|$named" || waits "the project may name places in the image"
 """.strip()
 
 # Secrets that name an index have values which nobody but `uv` is to see.

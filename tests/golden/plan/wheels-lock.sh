@@ -33,8 +33,10 @@ done
 ! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || "$into/bin/python" -Bc 'import sys; sys.exit("dist-packages" in "".join(sys.path))' 2>/dev/null ||
   waits "the environment takes in packages of the system"
-places="workspace|find-links|path *=|url *= *[\"'][^h]"
-! grep -qsE "$places" pyproject.toml || waits "the project may name places in the image"
+blank='[[:space:]]*'
+named="(^|[^[:alpha:]-])path[\"']?$blank=|url[\"']?$blank="
+! sed -E "s,url[\"']?$blank=$blank[\"']https?://,," pyproject.toml 2>/dev/null |
+  grep -qE "workspace|find-links|$named" || waits "the project may name places in the image"
 attempt() {
   muted=
   { "$@" 2>&1; echo "$?" >"$tmp/code"; } | while IFS= read -r line || [ -n "$line" ]; do

@@ -42,6 +42,11 @@ FOREIGN = (
 )
 
 
+def ignored_on(platform: str) -> tuple[Ignored, ...]:
+    """What may differ between the two ways of building an image for a platform."""
+    return FOREIGN if platform == ARM else LEFT
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layers:
     """An image.
@@ -166,7 +171,7 @@ class Comparison:
             spec,
             self.address,
             (in_parallel, in_order),
-            ignored=FOREIGN if sequence.platform == ARM else LEFT,
+            ignored=ignored_on(sequence.platform),
             unless_alike=True,
         )
         try:
