@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,11 @@ def test_a_proxy_that_wants_a_password(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert "wrong" not in str(caught.value)
     assert [] == server.asked
+    # Python 3.10 leaves the refused tunnel's answer open until it is collected; another test would be blamed for it.
+    del caught
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.mark.parametrize("secure", [False, True])
