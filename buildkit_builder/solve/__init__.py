@@ -11,7 +11,7 @@ from buildkit_builder.solve.exporters import (
     Push,
     TarArchive,
 )
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from buildkit_builder.solve.request import BuildRequest, BuildResult
 from buildkit_builder.solve.run import build
 

@@ -1,7 +1,6 @@
-"""The client as the frontend: graphs are made while the daemon waits for them.
+"""The client as the frontend of an image: its graph is made while the daemon waits for it.
 
-`GraphFrontend` hands over a graph that is ready. `ImageFrontend` lowers a plan for each platform, answering lowering's
-questions by asking the daemon.
+`ImageFrontend` lowers a plan for each platform, answering lowering's questions by asking the daemon.
 """
 
 from __future__ import annotations
@@ -17,38 +16,13 @@ from buildkit_builder.client.results import Result
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import Plan
+from buildkit_builder.solve.graph import Solver
 from buildkit_builder.solve.images import Images
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.others import kept, look_up_others
-from buildkit_builder.solve.platform_build import PlatformBuild, Solver
+from buildkit_builder.solve.platform_build import PlatformBuild
 from buildkit_builder.solve.request import Bridge, CacheEntry
-from buildkit_builder.solve.result import CONFIG_KEY, end, gather, result_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GraphFrontend:
-    """Builds a graph that is ready, for one platform.
-
-    Attributes:
-        config: What the image says of itself; the daemon's default when not given.
-    """
-
-    state: llb.State
-    platform: llb.Platform
-    config: llb.ImageConfig | None = None
-
-    async def build(self, bridge: Bridge) -> Result:
-        """Solves the graph.
-
-        Raises:
-            CapabilityError: The daemon lacks what the graph needs.
-        """
-        pong = await bridge.gateway.ping()
-        solver = Solver(bridge, pong.llb, self.platform)
-        bridge.registries.add(*solver.define(self.state).images)
-        ref = await solver.solve(self.state, image=True)
-        metadata = {} if self.config is None else {CONFIG_KEY: self.config.to_json(self.platform)}
-        return Result(ref=ref, metadata=metadata)
+from buildkit_builder.solve.result import end, gather, result_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,58 +28,12 @@ from buildkit_builder.lower import (
 )
 from buildkit_builder.plan import Plan
 from buildkit_builder.plan.steering import FOLLOWS
+from buildkit_builder.solve.graph import Solver
 from buildkit_builder.solve.images import Images, Wanted
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.request import Bridge, CacheEntry
+from buildkit_builder.solve.request import Bridge
 from buildkit_builder.solve.result import CONFIG_KEY, end, imports
 from buildkit_builder.solve.roles import uncached
-
-
-@dataclass(slots=True)
-class Solver:
-    """Solves graphs of one platform."""
-
-    bridge: Bridge
-    capabilities: llb.Capabilities
-    platform: llb.Platform
-    cache_imports: tuple[CacheEntry, ...] = ()
-
-    def define(self, state: llb.State) -> llb.Definition:
-        """The graph of a tree.
-
-        Raises:
-            CapabilityError: The daemon lacks what it needs.
-        """
-        definition = self._marshal(state)
-        self.capabilities.require_all(definition.capabilities)
-        self.bridge.remember(definition)
-        return definition
-
-    def head(self, state: llb.State) -> str:
-        """The digest of the vertex that makes a tree, which failures name; empty for scratch."""
-        return self._marshal(state).head or ""
-
-    def _marshal(self, state: llb.State) -> llb.Definition:
-        return llb.marshal(state, platform=self.platform, rename=self.bridge.mirrors.rewrite)
-
-    async def solve(self, state: llb.State, *, evaluate: bool = False, image: bool = False) -> Ref:
-        """Has a tree built, now or when something is asked of it.
-
-        Args:
-            state: The tree.
-            evaluate: Now.
-            image: It is what will be exported.
-
-        Raises:
-            CapabilityError: The daemon lacks what the graph needs.
-        """
-        definition = self.define(state)
-        if image:
-            self.bridge.expect(definition, self.platform)
-        result = await self.bridge.gateway.solve(
-            definition, evaluate=evaluate, cache_imports=imports(self.cache_imports, self.platform)
-        )
-        return result.ref or Ref(id="")
 
 
 @dataclass(kw_only=True)

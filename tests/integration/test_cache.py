@@ -26,7 +26,7 @@ from buildkit_builder.flyte_image import default_uv_image
 from buildkit_builder.progress.display import open_screen
 from buildkit_builder.solve import BuildRequest
 from buildkit_builder.solve import build as solve
-from buildkit_builder.solve.platform_build import Solver
+from buildkit_builder.solve.graph import Solver
 from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
 from buildkit_builder.solve.result import result_of
 from tests.conftest import REPOSITORY, Engine

@@ -17,7 +17,7 @@ from buildkit_builder.client.endpoint import Endpoint, Kind
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.progress import choose
 from buildkit_builder.solve import BuildRequest, Exporter, Files, TarArchive, build
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from tests.conftest import Engine
 from tests.disks import Mount, caseless, mount
 

@@ -23,7 +23,7 @@ from buildkit_builder.errors import CapabilityError
 from buildkit_builder.progress.display import open_screen
 from buildkit_builder.solve import BuildRequest, BuildResult, Exporter, Files, OciArchive, TarArchive
 from buildkit_builder.solve import build as solve
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from tests.client.test_engine import Front
 from tests.conftest import Engine
 from tests.integration.conftest import Build

@@ -21,7 +21,7 @@ from buildkit_builder.client.endpoint import Endpoint
 from buildkit_builder.errors import SolveError
 from buildkit_builder.progress.display import open_screen
 from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from tests.conftest import Engine
 from tests.integration.daemon import Daemon, daemon
 

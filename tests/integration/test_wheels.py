@@ -31,7 +31,7 @@ from buildkit_builder.plan.wheels import (
 from buildkit_builder.progress.display import open_screen
 from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.solve import BuildRequest, TarArchive, build
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
 from tests.conftest import Engine
 from tests.integration.conftest import BASE

@@ -14,7 +14,8 @@ from buildkit_builder import llb
 from buildkit_builder.errors import BaseImageError, ConfigError, CredentialsError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
-from buildkit_builder.solve.frontend import GraphFrontend, ImageFrontend
+from buildkit_builder.solve.frontend import ImageFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.probe import PlatformProbe

@@ -29,7 +29,7 @@ from buildkit_builder.errors import (
 from buildkit_builder.session.secrets import Secrets
 from buildkit_builder.solve import BuildRequest, BuildResult, DockerArchive, OciArchive, Push, TarArchive, build, run
 from buildkit_builder.solve.exporters import Compression
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.solve.graph import GraphFrontend
 from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
 from buildkit_builder.wire import control_pb2, filesync_pb2, rpcstatus_pb2, services
