@@ -367,7 +367,9 @@ async def test_network(base: Image, build: Build, monkeypatch: pytest.MonkeyPatc
     """Steps have this machine's network, or none."""
     monkeypatch.setenv(EXTRA, f"--network {network}")
 
-    pulled = await build(base.with_commands([f"cat /proc/net/dev >/{network} && readlink /proc/self/ns/net >/namespace"]))
+    pulled = await build(
+        base.with_commands([f"cat /proc/net/dev >/{network} && readlink /proc/self/ns/net >/namespace"])
+    )
 
     if network == "none":
         assert {"lo"} == interfaces(pulled.tree()[network].content.decode())
