@@ -44,7 +44,7 @@ def check_layer(layer: flyte_layers.Layer) -> None:
         for value in getattr(layer, name, None) or ():
             if not isinstance(value, str):
                 raise ImageError(
-                    f"{origin}: {value!r} is of the type {type(value).__name__}, and a text is needed. Put it in quotes."
+                    f"{origin}: {value!r} is of the type {type(value).__name__}, and a text is needed. Quote it."
                 )
     check(origin, layer)
 
