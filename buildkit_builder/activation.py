@@ -62,12 +62,16 @@ def activate() -> None:
 
 def deactivate() -> None:
     """Gives Flyte its own builder back."""
+    from buildkit_builder import flyte_engine
+
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WhenLoaded)]
     module: Any = sys.modules.get(_CHOOSER)
     engine = getattr(module, "ImageBuildEngine", None)
     originals = getattr(getattr(engine, "_get_builder", None), _MARK, None)
     if engine is not None and originals is not None:
-        engine._get_builder, module._builds_locally, engine.image_exists = originals
+        engine._get_builder, module._builds_locally, engine.image_exists, engine.build = originals
+    for holder in flyte_engine.hashing():
+        holder.filehash_update = getattr(holder.filehash_update, "__wrapped__", holder.filehash_update)
 
 
 class _WhenLoaded(MetaPathFinder):
@@ -109,6 +113,8 @@ def _can_be_loaded(name: str) -> bool:
 
 
 def _replace(image_builder: Any) -> None:
+    from buildkit_builder import flyte_engine
+
     engine = getattr(image_builder, "ImageBuildEngine", None)
     if hasattr(getattr(engine, "_get_builder", None), _MARK):
         return
@@ -122,62 +128,27 @@ def _replace(image_builder: Any) -> None:
         name = builder or "local" if builder is None or isinstance(builder, str) else None
         if name == _FLYTES_OWN:
             return choose_own("local")
-        return (_chosen(name) if name in _OURS else None) or choose_own(builder)
+        chosen = _chosen(name) if name in _OURS else None
+        try:
+            return chosen or choose_own(builder)
+        except ValueError as error:
+            raise _unknown(builder) or error from None
 
     def _builds_locally(builder: Any) -> bool:
         """Images of these builders get a registry to push to, or the error that there is none, from Flyte itself."""
         return str(builder) in (*_OURS, _FLYTES_OWN) or builds_locally(builder)
 
-    originals = (engine.__dict__["_get_builder"], builds_locally, engine.__dict__["image_exists"])
-    setattr(_get_builder, _MARK, originals)
-    image_exists = staticmethod(_ImageExists(engine.image_exists))
-    engine._get_builder, engine.image_exists = classmethod(_get_builder), image_exists
+    own = engine.__dict__
+    setattr(_get_builder, _MARK, (own["_get_builder"], builds_locally, own["image_exists"], own["build"]))
+    build: Any = flyte_engine.Build(own["build"].__func__, _builds)
+    engine.image_exists, engine.build = (
+        staticmethod(flyte_engine.ImageExists(engine.image_exists, _builds)),
+        classmethod(build),
+    )
+    engine._get_builder = classmethod(_get_builder)
     image_builder._builds_locally = _builds_locally
-
-
-class _ImageExists:
-    """Flyte's own `image_exists`, for the time of which our checker knows the image."""
-
-    def __init__(self, own: Any) -> None:
-        self._own = own
-
-    def __getattr__(self, name: str) -> Any:
-        """Flyte's own is more than a function: it can be asked to forget."""
-        return getattr(self._own, name)
-
-    async def __call__(self, image: Any) -> str | None:
-        if not _builds():
-            return await self._flytes(image)
-        from buildkit_builder.checker import asked_for
-
-        token = asked_for.set(image)
-        try:
-            return await self._flytes(image)
-        except Exception as error:
-            from flyte.errors import ImageBuildError
-
-            if isinstance(error, ImageBuildError):
-                raise
-            # Flyte names an image by a digest of its files, one of which it could not take.
-            raise ImageBuildError(f"Building the image `{image.name}` failed: {_reason(image, error)}") from error
-        finally:
-            asked_for.reset(token)
-
-    async def _flytes(self, image: Any) -> str | None:
-        found: str | None = await self._own(image)
-        return found
-
-
-def _reason(image: Any, error: Exception) -> Exception:
-    """Why an image has no name: what is wrong with it, if that is what we would say."""
-    from buildkit_builder import flyte_image
-    from buildkit_builder.unforeseen import as_ours
-
-    try:
-        flyte_image.read(image)
-    except Exception as found:  # noqa: BLE001 - of the two errors, the one that names the layer
-        return as_ours(found)
-    return as_ours(error)
+    for holder in flyte_engine.hashing():
+        holder.filehash_update = flyte_engine.refusing_pipes(holder.filehash_update, _builds)
 
 
 def _chosen(name: str) -> Any:
@@ -200,6 +171,20 @@ def _chosen(name: str) -> Any:
     from buildkit_builder.builder import BuildKitImageBuilder
 
     return BuildKitImageBuilder()
+
+
+def _unknown(name: object) -> Exception | None:
+    """What to say of a builder that nobody has: those that there are, each once."""
+    from importlib.metadata import entry_points
+
+    from flyte.errors import ImageBuildError
+
+    others = {entry.name for entry in entry_points(group="flyte.plugins.image_builders")}
+    known = {*_OURS, _FLYTES_OWN, "local-podman", "remote", *others}
+    if not isinstance(name, str) or name in known:
+        return None
+    names = ", ".join(f"`{each}`" for each in sorted(known))
+    return ImageBuildError(f"There is no image builder `{name}`. Set `image.builder` to one of {names}.")
 
 
 def _step_aside(reason: str) -> None:
@@ -225,13 +210,16 @@ def _is_disabled() -> bool:
     return False
 
 
-def _builds() -> bool:
-    """Whether the builder that Flyte was told of is ours."""
+def _builds(builder: Any = None) -> bool:
+    """Whether the builder that a call names, else the one that Flyte was told of, is ours."""
     with contextlib.suppress(Exception):
         from flyte._initialize import _get_init_config
 
-        config = _get_init_config()
-        return flyte_names.why_not() is None and _is_ours(config.image_builder if config is not None else None)
+        if builder is None and (config := _get_init_config()) is not None:
+            builder = config.image_builder
+        if builder is not None and not isinstance(builder, str):
+            return type(builder).__module__.startswith("buildkit_builder.")
+        return flyte_names.why_not() is None and _is_ours(builder)
     return False
 
 

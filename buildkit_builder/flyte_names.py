@@ -16,11 +16,16 @@ from typing import Any
 KNOWN_FLYTE = "2.12.1"
 ENGINE = "flyte._internal.imagebuild.image_builder"
 # By module; of classes also what instances have.
-ENGINE_NAMES = ("ImageBuildEngine._get_builder", "ImageBuildEngine.image_exists", "_builds_locally")
+ENGINE_NAMES = (
+    "ImageBuildEngine._get_builder",
+    "ImageBuildEngine.build",
+    "ImageBuildEngine.image_exists",
+    "_builds_locally",
+)
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "flyte": ("Image", "ImageBuild", "Secret", "__version__", "init_from_config"),
     "flyte.config": ("auto",),
-    "flyte.errors": ("ImageBuildError",),
+    "flyte.errors": ("BaseRuntimeError", "ImageBuildError"),
     "flyte._initialize": (
         "_get_init_config",
         "_InitConfig.image_builder",

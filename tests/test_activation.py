@@ -89,12 +89,6 @@ def test_what_a_builders_name_means(active: None, name: str | None, builder: typ
     assert builder is chosen(name)
 
 
-def test_an_unknown_builder_is_still_unknown(active: None) -> None:
-    """Flyte's own error says which there are."""
-    with pytest.raises(ValueError, match=r"Unknown image builder type: kaniko.*buildkit"):
-        chosen("kaniko")
-
-
 def test_a_builder_that_is_passed_as_an_object_is_used(active: None) -> None:
     """Flyte takes objects, too; they are left alone."""
     builder = DockerImageBuilder()
@@ -460,6 +454,15 @@ def test_a_process_that_initializes_nothing(tmp_path: Path) -> None:
     done = run(sys.executable, "-c", script, cwd=tmp_path)
 
     assert "/nonexistent/buildkitd.sock" in done.stdout, done.stderr
+
+
+def test_a_builder_that_nobody_has(active: None) -> None:
+    """Those that there are, are listed once each."""
+    known = "`buildkit`, `docker`, `local`, `local-podman`, `remote`"
+    with pytest.raises(
+        ImageBuildError, match=f"There is no image builder `loca`. Set `image.builder` to one of {known}"
+    ):
+        chosen("loca")
 
 
 def test_flytes_own_is_asked_as_it_was(active: None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.flyte_image.files import local_file, read_patterns, read_text
 from buildkit_builder.flyte_image.layers import read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
+from buildkit_builder.flyte_image.texts import check, named
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
 from buildkit_builder.llb import Platform
 from buildkit_builder.session.patterns import Matcher
@@ -56,6 +57,7 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
         MissingSourceError: A file or folder named by a layer is not there.
         ImageError: Anything else that is wrong with the image.
     """
+    check("The image", (image.name, image.registry, image.base_image, *image.platform))
     wanted = chosen(image.platform, platforms)
     if not wanted:
         raise ImageError(
@@ -80,7 +82,7 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
     outer = _outer_patterns(image)
     layers = [_within(layer, read, outer) for layer in image._layers for read in read_layer(layer, ignore)]
     for layer in layers:
-        _must_be_text(layer)
+        check(getattr(layer, "origin", "a layer"), layer)
     return ImageSpec(
         reference=_reference(image),
         push=bool(image.registry),
@@ -97,29 +99,15 @@ def read(image: Image, *, uv_image: str | None = None, platforms: tuple[str, ...
     )
 
 
-def _must_be_text(layer: Layer) -> None:
-    """Refuses what no image can have: text that is not UTF-8, as a name is that was written on a system of old.
-
-    Raises:
-        ImageError: Shows it.
-    """
-    values: list[Any] = [layer]
-    while values:
-        value = values.pop()
-        if isinstance(value, str):
-            if not value.isascii() and value.encode(errors="ignore").decode() != value:
-                raise ImageError(f"{getattr(layer, 'origin', 'a layer')}: `{value}` is not UTF-8. Rename it.")
-        elif isinstance(value, (list, tuple)):
-            values += value
-        elif is_dataclass(value) and not isinstance(value, LocalFiles):
-            # Where files are on this machine is in no image, and their own names are looked at when they are sent.
-            values += [getattr(value, field.name) for field in fields(value)]
-
-
 def _reference(image: Image) -> str:
     """The image's name. Its tag is a digest of every layer and file, so this comes after those have been checked."""
     try:
         return image.uri
+    except UnicodeEncodeError as error:
+        raise ImageError(
+            f"{named(image, error)} is not UTF-8, and an image is named by all files that it copies. Rename it, or "
+            "name it in an ignore file."
+        ) from error
     except (ImageBuildError, OSError, ValueError) as error:
         raise ImageError(f"The image `{image.name}` has no name to be pushed under: {error}") from error
 

@@ -17,6 +17,7 @@ from buildkit_builder.flyte_image.files import local_file, local_folder
 from buildkit_builder.flyte_image.header import reading
 from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
+from buildkit_builder.flyte_image.texts import check_layer
 from buildkit_builder.flyte_names import KNOWN_FLYTE
 from buildkit_builder.lower.words import join_lines
 from buildkit_builder.spec import (
@@ -46,6 +47,7 @@ def read_layer(layer: flyte_layers.Layer, ignore: tuple[str, ...]) -> Iterable[L
         UnsupportedLayerError: It is of a kind that this version does not know.
         ImageError: It makes no sense, or names a file that is not there.
     """
+    check_layer(layer)
     for kind, reader in _READERS:
         if isinstance(layer, kind):
             return reader(layer, ignore)

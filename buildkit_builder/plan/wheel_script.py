@@ -52,8 +52,8 @@ done
 ! shared "$@" || waits "it builds without isolation"
 grep -q '^include-system-site-packages = false' "$into/pyvenv.cfg" 2>/dev/null || %s"""
 
-# What a project's file may name besides web addresses, or look for around it, are places in the image. Of `backend-path`
-# only what is built here would know, and nothing is.
+# What a project's file may name besides web addresses, or look for around it, are places in the image. `backend-path`
+# matters only where something is built, which is not here.
 PROJECT = r"""
 blank='[[:space:]]*'
 named="(^|[^[:alpha:]-])path[\"']?$blank=|url[\"']?$blank="

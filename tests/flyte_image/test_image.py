@@ -189,19 +189,53 @@ def test_a_dockerignore_that_makes_no_sense(tmp_path: Path) -> None:
         read(image)
 
 
-@pytest.mark.parametrize("text", ["caf\udce9", "\ud800"])
-def test_text_that_no_image_can_have(tmp_path: Path, text: str) -> None:
+TEXTS: dict[str, Callable[[str], Image]] = {
+    "with_commands": lambda text: base().with_commands(["true", f"echo {text}"]),
+    "with_env_vars": lambda text: base().with_env_vars({"A": text}),
+    "with_pip_packages": lambda text: base().with_pip_packages("six", text),
+    "with_pip_packages: ": lambda text: base().with_pip_packages("six", extra_args=f"--{text}"),
+    "with_pip_packages:": lambda text: base().with_pip_packages("six", extra_index_urls=[f"http://{text}"]),
+    "with_apt_packages": lambda text: base().with_apt_packages("git", text),
+    "with_source_folder": lambda text: base().with_source_folder(Path("src"), dst=f"/{text}"),
+    "with_source_file": lambda text: base().with_source_file(Path("src/a"), dst=f"/{text}"),
+    "with_workdir": lambda text: base().with_workdir(text),
+    "The image": lambda text: Image.from_base(f"debian:{text}").clone(name="x", registry="r", extendable=True),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("caf\udce9", "is not UTF-8"), ("\ud800", "is not UTF-8"), ("a\0b", "has a NUL character in it")]
+)
+@pytest.mark.parametrize("where", TEXTS)
+def test_text_that_no_image_can_have(tmp_path: Path, where: str, text: str, why: str) -> None:
     """Which layer, and what: in whatever it stands."""
-    folder = write(tmp_path / "src" / "a", "").parent
-    for image in (
-        base().with_commands([f"echo {text}"]),
-        base().with_env_vars({"A": text}),
-        base().with_pip_packages(text),
-        base().with_source_folder(folder, dst=f"/{text}"),
-        base().with_workdir(text),
-    ):
-        with pytest.raises(ImageError, match=r"is not UTF-8"):
-            read(image)
+    write(tmp_path / "src" / "a", "")
+    with pytest.raises(ImageError, match=rf"^{where}.*{why}"):
+        read(TEXTS[where](text))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (lambda: base().with_commands([3]), "with_commands: 3 is of the type int"),  # type: ignore[list-item]
+        (lambda: base().with_commands([("a",)]), r"with_commands: \('a',\) is of the type tuple"),  # type: ignore[list-item]
+        (lambda: base().with_pip_packages(b"six"), "with_pip_packages: b'six' is of the type bytes"),  # type: ignore[arg-type]
+        (lambda: base().with_apt_packages(None), "with_apt_packages: None is of the type NoneType"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_text(image: Callable[[], Image], message: str) -> None:
+    """Commands and packages are texts."""
+    with pytest.raises(ImageError, match=f"^{message}"):
+        read(image())
+
+
+def test_a_file_that_a_name_cannot_be_made_of(tmp_path: Path) -> None:
+    """Flyte names an image by its files, and could not say which one it stumbled over."""
+    write(tmp_path / "src" / "sub" / "a", "")
+    write(tmp_path / "src" / "sub" / "caf\udce9", "")
+
+    with pytest.raises(ImageError, match=r"'.*/src/sub/caf\\udce9' is not UTF-8"):
+        read(base().with_source_folder(tmp_path / "src"))
 
 
 def test_the_last_dockerignore_counts(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import flyte
 import pytest
 from flyte import Image
 from flyte import _image as flyte_layers
@@ -100,6 +101,25 @@ async def test_and_into_one_without_a_cache(
         change(work, content)
         assert {content.encode()} == found(await build(WAYS["file"](work, base)))
         monkeypatch.setenv("FLYTE_DOCKER_BUILD_EXTRA_ARGS", "--no-cache")
+
+
+@pytest.mark.filterwarnings("ignore:alru_cache detected event loop change")
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+async def test_and_into_one_that_flyte_builds_again_in_one_process(
+    work: Path, base: Image, monkeypatch: pytest.MonkeyPatch, way: Way, forced: bool
+) -> None:
+    """What Flyte remembers of a build is not the answer to the next one: for the same object, and for an equal one."""
+    monkeypatch.setattr("flyte._initialize._init_config", None)  # given back in the end
+    await flyte.init.aio(root_dir=work)
+    change(work, OLD)
+    image = way(work, base)
+    for content in (OLD, NEW, OLD):
+        change(work, content)
+        for asked in (image, way(work, base)):
+            built = await flyte.build.aio(asked, force=forced)
+            assert built.uri is not None
+            assert {content.encode()} == found(pull(built.uri))
 
 
 async def test_and_into_all_that_are_built_at_once(work: Path, base: Image) -> None:
