@@ -1,8 +1,8 @@
 """Which daemon to talk to: settings, environment, Docker, buildx and default sockets, in one order.
 
 The order: the `endpoint` setting, the builder that the settings name, BUILDKIT_HOST, BUILDX_BUILDER, what DOCKER_HOST
-or DOCKER_CONTEXT names, the private engine of `buildkit-builder engine up`, what `docker buildx use` and `docker
-context use` chose, and last the default sockets. What somebody said comes before what was merely found. With an engine
+or DOCKER_CONTEXT names, an engine that the caller has started, what `docker buildx use` and `docker context use`
+chose, and last the default sockets. What somebody said comes before what was merely found. With an engine
 the builder that buildx would use with it is taken, as `docker buildx build` does.
 """
 
@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from buildkit_builder.client import private_engine, sockets
+from buildkit_builder.client import sockets
 from buildkit_builder.client.addresses import Addresses
 from buildkit_builder.client.buildx_store import BuildxStore
 from buildkit_builder.client.docker_endpoint import DockerEndpoints
@@ -60,8 +61,27 @@ class Discovery:
         return self.nodes
 
 
+class OwnEngine(Protocol):
+    """An engine that the caller can start: one more place to look at."""
+
+    @property
+    def name(self) -> str:
+        """What the engine is called, as in "no NAME runs" and "the NAME"."""
+
+    def running(self) -> Endpoint | None:
+        """The engine, where it runs."""
+
+    def advice(self) -> str:
+        """How to start it, as a sentence; empty where it cannot be started."""
+
+
 def discover(
-    options: EndpointOptions, *, environ: Mapping[str, str], home: Path, probe: Probe = sockets.probe
+    options: EndpointOptions,
+    *,
+    environ: Mapping[str, str],
+    home: Path,
+    probe: Probe = sockets.probe,
+    own: OwnEngine | None = None,
 ) -> Discovery:
     """Choose the daemon, or the daemons that build together.
 
@@ -70,25 +90,36 @@ def discover(
         environ: The environment.
         home: The user's home folder, below which Docker keeps its config.
         probe: What is wrong with a socket; asked of default sockets only.
+        own: An engine that the caller can start.
 
     Raises:
         EndpointError: An address, a Docker context, a buildx builder or the TLS files make no sense.
     """
-    return _Search(options, environ, home, probe).run()
+    return _Search(options, environ, home, probe, own).run()
 
 
-def resolve(options: EndpointOptions, *, environ: Mapping[str, str], home: Path) -> Endpoint:
+def resolve(
+    options: EndpointOptions, *, environ: Mapping[str, str], home: Path, own: OwnEngine | None = None
+) -> Endpoint:
     """As `discover`, where one daemon is enough: the first.
 
     Raises:
         EndpointError: As `discover`, or nothing was found.
     """
-    return discover(options, environ=environ, home=home).found()[0].endpoint
+    return discover(options, environ=environ, home=home, own=own).found()[0].endpoint
 
 
 class _Search:
-    def __init__(self, options: EndpointOptions, environ: Mapping[str, str], home: Path, probe: Probe) -> None:
+    def __init__(
+        self,
+        options: EndpointOptions,
+        environ: Mapping[str, str],
+        home: Path,
+        probe: Probe,
+        own: OwnEngine | None,
+    ) -> None:
         self._options = options
+        self._own = own
         self._environ = environ
         self._home = home
         self._probe = probe
@@ -104,7 +135,7 @@ class _Search:
             self._buildkit_host,
             self._buildx_builder,
             self._docker_of_environment,
-            self._private_engine,
+            self._own_engine,
             self._buildx_in_use,
             self._context_in_use,
             self._default_sockets,
@@ -150,16 +181,13 @@ class _Search:
         nodes = self._with_buildx(self._docker.of_environment())
         return self._look(name, f"`{said(self._environ, name)}`", nodes)
 
-    def _private_engine(self) -> tuple[Node, ...]:
-        running = private_engine.running(self._environ)
-        if running is None:
-            return self._look("the engine of `buildkit-builder engine up`", "none runs")
-        endpoint = Endpoint(
-            address=running.address,
-            kind=running.kind,
-            reason=f"`buildkit-builder engine up` has started it (process {running.pid})",
-        )
-        return self._look("the engine of `buildkit-builder engine up`", f"`{running.address}`", _alone(endpoint))
+    def _own_engine(self) -> tuple[Node, ...]:
+        if self._own is None:
+            return ()
+        endpoint = self._own.running()
+        if endpoint is None:
+            return self._look(f"the {self._own.name}", "none runs")
+        return self._look(f"the {self._own.name}", f"`{endpoint.address}`", _alone(endpoint))
 
     def _buildx_in_use(self) -> tuple[Node, ...]:
         nodes = self._with_buildx(None)
@@ -198,14 +226,11 @@ class _Search:
 
     def _missing(self) -> str:
         places = ", ".join(place.path for place in sockets.default_sockets(self._environ, self._home))
-        installed = private_engine.installed(self._environ)
-        if installed:
-            advice = f"`{installed}` is installed: `buildkit-builder engine up` starts it for you."
-        else:
-            advice = "Start Docker."
+        advice = (self._own.advice() if self._own else "") or "Start Docker."
+        own = f"no {self._own.name} runs, " if self._own else ""
         return (
             "No BuildKit was found: the `endpoint` setting, BUILDKIT_HOST, BUILDX_BUILDER, DOCKER_HOST and "
-            "DOCKER_CONTEXT are not set, no engine of `buildkit-builder engine up` runs, no buildx builder and no "
+            f"DOCKER_CONTEXT are not set, {own}no buildx builder and no "
             f"Docker context is in use, and there is no socket at {places}. {advice} Or set the `endpoint` setting to "
             f"one of {FORMS}."
         )

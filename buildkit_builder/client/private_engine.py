@@ -13,9 +13,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from buildkit_builder import config
-from buildkit_builder.client.endpoint import Kind
+from buildkit_builder.client.endpoint import Endpoint, Kind
 
 PROGRAMS: tuple[tuple[str, Kind], ...] = (("buildkitd", "buildkit"), ("dockerd", "docker"))
 """What can be started, the better first."""
@@ -87,6 +88,27 @@ class Place:
             return PrivateEngine(**json.loads(self.record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The private engine of an environment's user, as a search for BuildKit looks at it."""
+
+    environ: Mapping[str, str]
+    name: ClassVar[str] = "engine of `buildkit-builder engine up`"
+
+    def running(self) -> Endpoint | None:
+        """The engine, where it runs."""
+        engine = running(self.environ)
+        if engine is None:
+            return None
+        reason = f"`buildkit-builder engine up` has started it (process {engine.pid})"
+        return Endpoint(address=engine.address, kind=engine.kind, reason=reason)
+
+    def advice(self) -> str:
+        """How to start it, as a sentence; empty where nothing is installed."""
+        program = installed(self.environ)
+        return f"`{program}` is installed: `buildkit-builder engine up` starts it for you." if program else ""
 
 
 def running(environ: Mapping[str, str]) -> PrivateEngine | None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from buildkit_builder import config, llb
+from buildkit_builder.client import private_engine
 from buildkit_builder.client.connection import Connection, Pool
 from buildkit_builder.client.control import Control
 from buildkit_builder.client.discovery import Discovery, Look, discover
@@ -155,4 +156,4 @@ def _discover(
         tls_server_name=tls.server_name,
         builder=builder,
     )
-    return discover(options, environ=environ, home=config.home(environ))
+    return discover(options, environ=environ, home=config.home(environ), own=private_engine.Own(environ))

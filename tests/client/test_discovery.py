@@ -10,7 +10,7 @@ import pytest
 
 from buildkit_builder.client.discovery import Discovery, discover
 from buildkit_builder.client.endpoint import TLS, Endpoint, EndpointOptions
-from buildkit_builder.client.private_engine import Place, PrivateEngine, started_at
+from buildkit_builder.client.private_engine import Own, Place, PrivateEngine, started_at
 from buildkit_builder.client.sockets import ABSENT
 from buildkit_builder.errors import EndpointError
 
@@ -43,6 +43,7 @@ def search(home: Path, *sockets: str, options: EndpointOptions | None = None, **
         environ=environ,
         home=home,
         probe=lambda path: "" if path in sockets else ABSENT,
+        own=Own(environ),
     )
 
 
@@ -497,7 +498,9 @@ def test_socket_that_is_blocked(tmp_path: Path) -> None:
     def chosen() -> str:
         environ = {"XDG_STATE_HOME": str(tmp_path)}
         options = EndpointOptions()
-        found = discover(options, environ=environ, home=tmp_path, probe=lambda path: wrong.get(path, ABSENT))
+        found = discover(
+            options, environ=environ, home=tmp_path, probe=lambda path: wrong.get(path, ABSENT), own=Own(environ)
+        )
         return found.found()[0].endpoint.address
 
     assert "unix:///run/buildkit/buildkitd.sock" == chosen()
