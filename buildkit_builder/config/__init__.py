@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buildkit_builder.annotation import Annotation
 from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, Network, SecretArgument, SshArgument
 from buildkit_builder.config.cache import CacheOption
 from buildkit_builder.config.environment import (
@@ -16,7 +17,6 @@ from buildkit_builder.config.environment import (
 )
 from buildkit_builder.config.lineage import Lineage
 from buildkit_builder.config.nodes import NodeSettings, TLSSettings
-from buildkit_builder.config.output import Annotation
 from buildkit_builder.config.settings import SECTION, Compression, ProgressMode, Settings, variable
 
 __all__ = [

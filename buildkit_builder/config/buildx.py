@@ -22,10 +22,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from buildkit_builder.annotation import Annotation
 from buildkit_builder.config import cache, output
 from buildkit_builder.config.cache import CacheOption
 from buildkit_builder.config.kinds import UnfitError
-from buildkit_builder.config.output import Annotation
 from buildkit_builder.errors import ConfigError
 
 CACHE_FROM = "FLYTE_DOCKER_BUILDER_CACHE_FROM"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from buildkit_builder import llb
-from buildkit_builder.config import Annotation
+from buildkit_builder.annotation import Annotation
 from buildkit_builder.errors import ConfigError
 
 _LEVELS = {"gzip": (0, 9), "estargz": (0, 9), "zstd": (0, 22)}
