@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build.request import CacheEntry, CacheExport
+from buildkit_builder.buildkit.session import layout
+from buildkit_builder.buildkit.session.registries import is_insecure
 from buildkit_builder.config import CacheOption, Lineage, Settings, lineage
 from buildkit_builder.config.cache import is_true
 from buildkit_builder.errors import BuildKitError, ConfigError, ImageError
-from buildkit_builder.session import layout
-from buildkit_builder.session.registries import is_insecure
-from buildkit_builder.solve.request import CacheEntry, CacheExport
 
 _TAG = "buildcache"
 _LONGEST_BRANCH = 60

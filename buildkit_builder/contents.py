@@ -10,10 +10,10 @@ import hashlib
 import os
 from collections.abc import Iterable
 
+from buildkit_builder.buildkit.session.filesync import LocalDirectory
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.file_digests import FileDigests
 from buildkit_builder.identity import UNKNOWN
-from buildkit_builder.session.filesync import LocalDirectory
 
 # Reading more than this takes longer than is cheap for the question whether an image is there.
 BYTES_MAX = 256 << 20

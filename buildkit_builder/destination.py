@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from buildkit_builder import llb
-from buildkit_builder.client import advice, docker_engine, failures
-from buildkit_builder.client.connection import Connection, route_to
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api import advice, failures
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.build import BuildResult, Exporter, LoadIntoEngine, Push
+from buildkit_builder.buildkit.build.exporters import Compression
+from buildkit_builder.buildkit.connect import docker_engine
+from buildkit_builder.buildkit.connect.connection import Connection, route_to
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session.credentials import Credentials
+from buildkit_builder.buildkit.session.docker_config import DockerConfig
+from buildkit_builder.buildkit.session.registries import is_insecure
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CapabilityError, DaemonLostError, ImageError
-from buildkit_builder.session.credentials import Credentials
-from buildkit_builder.session.docker_config import DockerConfig
-from buildkit_builder.session.registries import is_insecure
-from buildkit_builder.solve import BuildResult, Exporter, LoadIntoEngine, Push
-from buildkit_builder.solve.exporters import Compression
 from buildkit_builder.spec import DockerfileSpec, ImageSpec
 from buildkit_builder.unforeseen import only_ours
 

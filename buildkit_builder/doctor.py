@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.connection import Connection
-    from buildkit_builder.client.control import Worker
-    from buildkit_builder.client.gateway import Pong
-    from buildkit_builder.llb import Capabilities, Platform
+    from buildkit_builder.buildkit.api.control import Worker
+    from buildkit_builder.buildkit.api.gateway import Pong
+    from buildkit_builder.buildkit.connect.connection import Connection
+    from buildkit_builder.buildkit.llb import Capabilities, Platform
 
 _WIDTH = 100
 _LABEL = "org.mobyproject.buildkit.worker."
@@ -105,8 +105,8 @@ async def examine(connection: Connection, *, timeout: float = 30.0) -> Report:
     """
     import grpc.aio
 
-    from buildkit_builder.client import failures
-    from buildkit_builder.client.control import Control
+    from buildkit_builder.buildkit.api import failures
+    from buildkit_builder.buildkit.api.control import Control
     from buildkit_builder.errors import EndpointError
 
     try:
@@ -133,9 +133,9 @@ async def examine(connection: Connection, *, timeout: float = 30.0) -> Report:
 
 async def _ping(connection: Connection) -> Pong:
     """The daemon tells its features only to a build, so one is begun, and ended with no result."""
-    from buildkit_builder.client.control import Control, solve_request
-    from buildkit_builder.client.gateway import Gateway
-    from buildkit_builder.client.results import Ref, Result
+    from buildkit_builder.buildkit.api.control import Control, solve_request
+    from buildkit_builder.buildkit.api.gateway import Gateway
+    from buildkit_builder.buildkit.api.results import Ref, Result
 
     ref = uuid.uuid4().hex
     solve = asyncio.ensure_future(Control(connection.channel).solve(solve_request(ref, internal=True)))
@@ -213,7 +213,7 @@ def report_of(*, address: str, kind: str, reason: str, version: str, workers: Se
 
 
 def _age(kind: str, version: str, release: str, llb: Capabilities) -> Finding:
-    from buildkit_builder.llb.capabilities import FIRST_RELEASE
+    from buildkit_builder.buildkit.llb.capabilities import FIRST_RELEASE
 
     detail = _version_text(version, release)
     missing = llb.missing(tuple(_WANTED))
@@ -229,7 +229,7 @@ def _age(kind: str, version: str, release: str, llb: Capabilities) -> Finding:
 
 
 def _merging(kind: str, store: bool, can_have_store: bool, llb: Capabilities) -> Finding:
-    from buildkit_builder.client import advice
+    from buildkit_builder.buildkit.api import advice
 
     if not llb.missing(("mergeop", "diffop")):
         return Finding(
@@ -248,7 +248,7 @@ def _merging(kind: str, store: bool, can_have_store: bool, llb: Capabilities) ->
 
 def _by_store(store: bool, can_have_store: bool, name: str, able: str, unable: str) -> Finding:
     """What every buildkitd does, but a Docker Engine only with the containerd image store."""
-    from buildkit_builder.client import advice
+    from buildkit_builder.buildkit.api import advice
 
     if store:
         return Finding(name=name, ok=True, detail=able)
@@ -311,7 +311,7 @@ def _version_text(version: str, release: str) -> str:
 
 def _release(pong: Pong) -> str:
     """The newest release that has brought a feature which the daemon knows."""
-    from buildkit_builder.llb.capabilities import FIRST_RELEASE
+    from buildkit_builder.buildkit.llb.capabilities import FIRST_RELEASE
 
     known = [FIRST_RELEASE[name] for name in (*pong.llb.enabled, *pong.frontend.enabled) if name in FIRST_RELEASE]
     return max(known, key=_as_numbers, default="")

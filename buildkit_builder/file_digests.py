@@ -13,7 +13,7 @@ import os
 import time
 
 from buildkit_builder import config
-from buildkit_builder.session.times import is_settled
+from buildkit_builder.buildkit.session.times import is_settled
 from buildkit_builder.solve.memory import Memory
 
 _CHUNK = 1 << 20

@@ -43,7 +43,7 @@ def as_ours(error: Exception, *, doing: str = "", redact: Callable[[str], str] =
     while_doing = f" while {doing}" if doing else ""
     grpc = sys.modules.get("grpc.aio")
     if grpc is not None and isinstance(error, grpc.AioRpcError):
-        from buildkit_builder.client import failures
+        from buildkit_builder.buildkit.api import failures
 
         return failures.translate(error, describe=lambda _: None, doing=doing or "asking BuildKit", redact=redact)
     if isinstance(error, OSError) and error.filename is not None:

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from buildkit_builder import background, flyte_settings, image_build
 from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.buildkit.session.registries import is_insecure
 from buildkit_builder.checker import BuildKitImageChecker
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, SecretArgument
 from buildkit_builder.errors import EndpointError, ImageError, MissingSecretError
-from buildkit_builder.session.registries import is_insecure
 from buildkit_builder.spec import DockerfileSpec, SecretRef
 
 REPOSITORY = Path(__file__).resolve().parent.parent

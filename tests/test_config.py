@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder import config
+from buildkit_builder.buildkit.llb import platforms
 from buildkit_builder.config import Annotation, CacheOption, Settings, TLSSettings, environment, kinds
 from buildkit_builder.config import settings as module
 from buildkit_builder.config.kinds import LONGEST_SHOWN
 from buildkit_builder.errors import ConfigError
-from buildkit_builder.llb import platforms
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 ROW = re.compile(r"^\| `([a-z_.]+)` \| `([A-Z_]+)` \|", re.MULTILINE)

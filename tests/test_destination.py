@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit.build import BuildResult
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session.docker_config import DockerConfig
 from buildkit_builder.destination import push_from_engine
 from buildkit_builder.errors import RegistryError
-from buildkit_builder.session.docker_config import DockerConfig
-from buildkit_builder.solve import BuildResult
 
 IMAGE = "r.example/x:1"
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from buildkit_builder import doctor
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Worker
-from buildkit_builder.client.endpoint import Endpoint, Kind
-from buildkit_builder.client.gateway import Pong
+from buildkit_builder.buildkit.api.control import Worker
+from buildkit_builder.buildkit.api.gateway import Pong
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit.llb import Capabilities, Platform
+from buildkit_builder.buildkit.llb.capabilities import FIRST_RELEASE
+from buildkit_builder.buildkit.wire import services
 from buildkit_builder.errors import BuildKitError, EndpointError
-from buildkit_builder.llb import Capabilities, Platform
-from buildkit_builder.llb.capabilities import FIRST_RELEASE
-from buildkit_builder.wire import services
 from tests.conftest import Engine
 from tests.fakes.buildkit import FakeBuildKit
 

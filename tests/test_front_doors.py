@@ -22,20 +22,21 @@ from flyte.errors import ImageBuildError
 
 from buildkit_builder import activation, background, caches, contents, destination, flyte_image, flyte_settings
 from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.gateway import Gateway
+from buildkit_builder.buildkit.build import BuildResult, run
+from buildkit_builder.buildkit.build.delivery import Delivery
+from buildkit_builder.buildkit.connect.connection import Pool
+from buildkit_builder.buildkit.progress.quiet import QuietDisplay, QuietScreen
+from buildkit_builder.buildkit.session.docker_config import DockerConfig
+from buildkit_builder.buildkit.session.patterns import PatternError
+from buildkit_builder.buildkit.session.session import Session
 from buildkit_builder.checker import BuildKitImageChecker, asked_for
-from buildkit_builder.client.connection import Pool
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.gateway import Gateway
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ConfigError, EndpointError, ImageError
 from buildkit_builder.identity import Identity
 from buildkit_builder.image_build import dry_run, job, order, sharing
-from buildkit_builder.progress.quiet import QuietDisplay, QuietScreen
-from buildkit_builder.session.docker_config import DockerConfig
-from buildkit_builder.session.patterns import PatternError
-from buildkit_builder.session.session import Session
-from buildkit_builder.solve import BuildResult, dockerfile, frontend, memory, platform_build, probe, run
-from buildkit_builder.solve.delivery import Delivery
+from buildkit_builder.solve import dockerfile, frontend, memory, platform_build, probe
 from tests.fakes.buildkit import FakeBuildKit
 
 # The package gives its function this name.

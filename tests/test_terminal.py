@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.terminal import printable, printable_lines
+from buildkit_builder.buildkit.terminal import printable, printable_lines
 
 
 @pytest.mark.parametrize(

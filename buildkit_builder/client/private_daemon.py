@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit_builder import config
-from buildkit_builder.client import private_engine, sockets
-from buildkit_builder.client.endpoint import Kind
+from buildkit_builder.buildkit.find import sockets
+from buildkit_builder.buildkit.find.endpoint import Kind
+from buildkit_builder.client import private_engine
 from buildkit_builder.client.private_engine import PROGRAMS, Place, PrivateEngine, find_program, started_at
 from buildkit_builder.errors import EndpointError
 

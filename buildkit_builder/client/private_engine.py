@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from buildkit_builder import config
-from buildkit_builder.client.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
 
 PROGRAMS: tuple[tuple[str, Kind], ...] = (("buildkitd", "buildkit"), ("dockerd", "docker"))
 """What can be started, the better first."""

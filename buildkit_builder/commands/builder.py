@@ -13,7 +13,7 @@ import click
 from buildkit_builder.commands.failing import told
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.nodes import Node
+    from buildkit_builder.buildkit.find.nodes import Node
     from buildkit_builder.config import Settings
     from buildkit_builder.doctor import Report
 
@@ -50,7 +50,7 @@ def create(
     It says what the engine cannot do, and how the builder is used.
     """
     from buildkit_builder import config, flyte_settings
-    from buildkit_builder.client import buildx_command
+    from buildkit_builder.buildkit.find import buildx_command
 
     environ = config.environment()
     given = dict(_pair(option) for option in options)
@@ -75,10 +75,10 @@ def create(
 def list_builders(as_json: bool) -> None:
     """List the builders that buildx knows, and which is in use."""
     from buildkit_builder import config
-    from buildkit_builder.client import sockets
-    from buildkit_builder.client.buildx_store import BuildxStore
-    from buildkit_builder.client.docker_endpoint import DockerEndpoints
-    from buildkit_builder.client.endpoint import EndpointOptions
+    from buildkit_builder.buildkit.find import sockets
+    from buildkit_builder.buildkit.find.buildx_store import BuildxStore
+    from buildkit_builder.buildkit.find.docker_endpoint import DockerEndpoints
+    from buildkit_builder.buildkit.find.endpoint import EndpointOptions
 
     environ = config.environment()
     with told():
@@ -117,7 +117,7 @@ def list_builders(as_json: bool) -> None:
 def inspect(name: str, bootstrap: bool, as_json: bool) -> None:
     """Say of every node of a builder what it can do."""
     from buildkit_builder import config, doctor, flyte_settings
-    from buildkit_builder.client import buildx_command
+    from buildkit_builder.buildkit.find import buildx_command
 
     environ = config.environment()
     with told():
@@ -136,7 +136,7 @@ def inspect(name: str, bootstrap: bool, as_json: bool) -> None:
 def rm(name: str) -> None:
     """Remove a builder, with its containers and its cache."""
     from buildkit_builder import config
-    from buildkit_builder.client import buildx_command
+    from buildkit_builder.buildkit.find import buildx_command
 
     with told():
         buildx_command.remove(name, config.environment())
@@ -156,8 +156,8 @@ def _nodes(name: str, environ: Mapping[str, str]) -> tuple[Node, ...]:
 
 def _at(address: str, environ: Mapping[str, str]) -> tuple[Node, ...]:
     from buildkit_builder import config
-    from buildkit_builder.client.discovery import discover
-    from buildkit_builder.client.endpoint import EndpointOptions
+    from buildkit_builder.buildkit.find.discovery import discover
+    from buildkit_builder.buildkit.find.endpoint import EndpointOptions
 
     return discover(EndpointOptions(address=address), environ=environ, home=config.home(environ)).found()
 
@@ -175,7 +175,7 @@ async def _lacking(settings: Settings, environ: Mapping[str, str], context: str 
 
 async def _examine(nodes: tuple[Node, ...], settings: Settings) -> list[Report]:
     from buildkit_builder import doctor
-    from buildkit_builder.client.connection import connect
+    from buildkit_builder.buildkit.connect.connection import connect
 
     reports = []
     for node in nodes:

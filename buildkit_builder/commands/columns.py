@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buildkit_builder.terminal import printable
+from buildkit_builder.buildkit.terminal import printable
 
 _GAP = "  "
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.connection import Connection
-    from buildkit_builder.client.endpoint import Endpoint
+    from buildkit_builder.buildkit.connect.connection import Connection
+    from buildkit_builder.buildkit.find.endpoint import Endpoint
     from buildkit_builder.config import Settings
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ async def ask(
         settings: The settings.
         question: What is asked over a connection. Where it raises a `BuildKitError` the daemon has a problem.
     """
-    from buildkit_builder.client.connection import connect
+    from buildkit_builder.buildkit.connect.connection import connect
     from buildkit_builder.errors import BuildKitError
 
     given: dict[Endpoint, T] = {}

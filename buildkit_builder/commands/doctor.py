@@ -13,8 +13,8 @@ import click
 from buildkit_builder.commands.failing import told
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.discovery import Discovery, Look
-    from buildkit_builder.client.endpoint import Endpoint
+    from buildkit_builder.buildkit.find.discovery import Discovery, Look
+    from buildkit_builder.buildkit.find.endpoint import Endpoint
     from buildkit_builder.config import Settings
     from buildkit_builder.doctor import Report
 
@@ -68,7 +68,7 @@ async def diagnose(found: Discovery, settings: Settings, environ: Mapping[str, s
 
 async def _examine(endpoint: Endpoint, timeout: float) -> Report | str:
     from buildkit_builder import doctor
-    from buildkit_builder.client.connection import connect
+    from buildkit_builder.buildkit.connect.connection import connect
     from buildkit_builder.errors import BuildKitError
 
     try:

@@ -15,10 +15,10 @@ import click
 from buildkit_builder.commands.failing import told
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.connection import Connection
-    from buildkit_builder.client.endpoint import Endpoint
-    from buildkit_builder.client.events import StatusUpdate, VertexEvent
-    from buildkit_builder.client.history import BuildRecord
+    from buildkit_builder.buildkit.api.events import StatusUpdate, VertexEvent
+    from buildkit_builder.buildkit.api.history import BuildRecord
+    from buildkit_builder.buildkit.connect.connection import Connection
+    from buildkit_builder.buildkit.find.endpoint import Endpoint
 
 STATUSES = ("running", "completed", "failed", "cancelled")
 _DIGEST = "containerimage.digest"
@@ -50,7 +50,7 @@ def history() -> None:
 @_as_json
 def list_builds(status: str | None, limit: int, as_json: bool) -> None:
     """List builds, the newest first."""
-    from buildkit_builder.client import history
+    from buildkit_builder.buildkit.api import history
     from buildkit_builder.commands import daemons
 
     with told():
@@ -86,8 +86,8 @@ def show(ref: str, as_json: bool) -> None:
 def logs(ref: str, as_json: bool) -> None:
     """Show what a build printed, as `progress: plain` does; one that runs is followed to its end."""
     from buildkit_builder import config
-    from buildkit_builder.client import history
-    from buildkit_builder.progress import open_screen
+    from buildkit_builder.buildkit.api import history
+    from buildkit_builder.buildkit.progress import open_screen
 
     found = _found(ref)
 
@@ -103,8 +103,8 @@ def logs(ref: str, as_json: bool) -> None:
 
 def in_hindsight(update: StatusUpdate) -> StatusUpdate:
     """What was told of a build that ended well: what failed in it was only tried, or done without."""
-    from buildkit_builder.llb import Role
-    from buildkit_builder.progress.words import is_internal
+    from buildkit_builder.buildkit.llb import Role
+    from buildkit_builder.buildkit.progress.words import is_internal
 
     def judged(event: VertexEvent) -> VertexEvent:
         if not event.error:
@@ -119,7 +119,7 @@ def in_hindsight(update: StatusUpdate) -> StatusUpdate:
 @click.option("-a", "--all", "everything", is_flag=True, help="All that have ended and are not pinned.")
 def rm(refs: tuple[str, ...], everything: bool) -> None:
     """Have the daemons forget builds; what those made stays."""
-    from buildkit_builder.client import history
+    from buildkit_builder.buildkit.api import history
     from buildkit_builder.commands.amounts import counted
 
     if bool(refs) == everything:
@@ -139,7 +139,7 @@ def rm(refs: tuple[str, ...], everything: bool) -> None:
 @click.option("--off", is_flag=True, help="Let it be forgotten.")
 def pin(ref: str, off: bool) -> None:
     """Keep a build from being forgotten in favour of newer ones."""
-    from buildkit_builder.client import history
+    from buildkit_builder.buildkit.api import history
 
     found = _found(ref)
     _tell(found, lambda connection: history.pin(connection, found.record.ref, not off))
@@ -148,7 +148,7 @@ def pin(ref: str, off: bool) -> None:
 
 def _all() -> list[Remembered]:
     """What all daemons remember, the newest first; the command ends where one cannot be asked."""
-    from buildkit_builder.client import history
+    from buildkit_builder.buildkit.api import history
     from buildkit_builder.commands import daemons
 
     with told():
@@ -223,9 +223,9 @@ def table(records: Sequence[BuildRecord], *, now: float, width: int | None) -> s
 
 def details(found: Remembered, *, now: float) -> str:
     """A build for a person, without a line end at its end."""
+    from buildkit_builder.buildkit.terminal import printable, printable_lines
     from buildkit_builder.commands.amounts import ago
     from buildkit_builder.commands.daemons import title
-    from buildkit_builder.terminal import printable, printable_lines
 
     record = found.record
     facts = [

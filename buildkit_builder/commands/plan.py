@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildkit_builder.terminal import printable
+from buildkit_builder.buildkit.terminal import printable
 
 if TYPE_CHECKING:
     from buildkit_builder.lower import Placed

@@ -16,9 +16,9 @@ from buildkit_builder.commands import filters as _filters
 from buildkit_builder.commands.failing import told
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.connection import Connection
-    from buildkit_builder.client.control import UsageRecord
-    from buildkit_builder.client.endpoint import Endpoint
+    from buildkit_builder.buildkit.api.control import UsageRecord
+    from buildkit_builder.buildkit.connect.connection import Connection
+    from buildkit_builder.buildkit.find.endpoint import Endpoint
     from buildkit_builder.config import Settings
 
 _LIMITS_FEATURE = "gc.freespacefilter"
@@ -140,8 +140,8 @@ def question(prunable: Mapping[Endpoint, int], what: What) -> str:
         prunable: By daemon, how much would go if there were no limits.
         what: What is to be deleted.
     """
+    from buildkit_builder.buildkit.progress.words import human_bytes
     from buildkit_builder.commands.daemons import title
-    from buildkit_builder.progress.words import human_bytes
 
     most = "at most " if what.is_limited else ""
     amounts = [f"{most}{human_bytes(size)} of the {title(endpoint)}" for endpoint, size in prunable.items()]
@@ -158,8 +158,8 @@ async def delete(connection: Connection, what: What) -> tuple[UsageRecord, ...]:
     import grpc.aio
 
     from buildkit_builder import doctor
-    from buildkit_builder.client import failures
-    from buildkit_builder.client.control import Control
+    from buildkit_builder.buildkit.api import failures
+    from buildkit_builder.buildkit.api.control import Control
     from buildkit_builder.errors import CapabilityError
 
     if what.max_used_bytes or what.min_free_bytes:
@@ -187,8 +187,8 @@ async def delete(connection: Connection, what: What) -> tuple[UsageRecord, ...]:
 
 def render(records: Sequence[UsageRecord], verbose: bool, *, width: int | None) -> str:
     """What was deleted, for a person, without a line end at its end."""
+    from buildkit_builder.buildkit.progress.words import human_bytes
     from buildkit_builder.commands.columns import columns
-    from buildkit_builder.progress.words import human_bytes
 
     freed = f"deleted {amounts.counted(len(records), 'record')}, {human_bytes(_size(records))}"
     if not verbose or not records:

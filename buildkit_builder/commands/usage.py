@@ -15,9 +15,9 @@ from buildkit_builder.commands import filters as _filters
 from buildkit_builder.commands.failing import told
 
 if TYPE_CHECKING:
-    from buildkit_builder.client.connection import Connection
-    from buildkit_builder.client.control import UsageRecord
-    from buildkit_builder.client.endpoint import Endpoint
+    from buildkit_builder.buildkit.api.control import UsageRecord
+    from buildkit_builder.buildkit.connect.connection import Connection
+    from buildkit_builder.buildkit.find.endpoint import Endpoint
 
 # Prune leaves them unless it is told `--all`, as it does what is shared with an image.
 _KEPT = ("internal", "frontend")
@@ -98,8 +98,8 @@ async def records_of(connection: Connection, filters: Sequence[str]) -> tuple[Us
     """
     import grpc.aio
 
-    from buildkit_builder.client import failures
-    from buildkit_builder.client.control import Control
+    from buildkit_builder.buildkit.api import failures
+    from buildkit_builder.buildkit.api.control import Control
 
     try:
         records = await Control(connection.channel).disk_usage(filters=filters)
@@ -118,9 +118,9 @@ def render(records: Sequence[UsageRecord], limit: int, *, now: float, width: int
         now: Seconds since 1970.
         width: What a line may be long at most, or `None`.
     """
+    from buildkit_builder.buildkit.progress.words import human_bytes
     from buildkit_builder.commands.amounts import counted
     from buildkit_builder.commands.columns import columns
-    from buildkit_builder.progress.words import human_bytes
 
     usage = Usage.of(records)
     if not records:
@@ -146,8 +146,8 @@ def render(records: Sequence[UsageRecord], limit: int, *, now: float, width: int
 
 
 def _row(record: UsageRecord, now: float) -> tuple[str, ...]:
+    from buildkit_builder.buildkit.progress.words import human_bytes
     from buildkit_builder.commands.amounts import ago
-    from buildkit_builder.progress.words import human_bytes
 
     states = {"in use": record.in_use, "shared": record.shared, "mutable": record.mutable}
     return (

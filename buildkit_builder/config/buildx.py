@@ -22,7 +22,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from buildkit_builder.annotation import Annotation
+from buildkit_builder.buildkit.annotation import Annotation
 from buildkit_builder.config import cache, output
 from buildkit_builder.config.cache import CacheOption
 from buildkit_builder.config.kinds import UnfitError

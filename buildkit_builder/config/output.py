@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from buildkit_builder.annotation import Annotation
+from buildkit_builder.buildkit.annotation import Annotation
 from buildkit_builder.config import kinds
 from buildkit_builder.config.kinds import Kind, UnfitError
 

@@ -50,10 +50,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from buildkit_builder.annotation import Annotation
+from buildkit_builder.buildkit.annotation import Annotation
+from buildkit_builder.buildkit.environment import home
 from buildkit_builder.config import buildx, kinds, output
 from buildkit_builder.config.cache import CACHE, CACHE_FROM, CACHE_TO, CacheOption
-from buildkit_builder.config.environment import home
 from buildkit_builder.config.nodes import ENDPOINT, NodeSettings, TLSSettings
 from buildkit_builder.errors import ConfigError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from buildkit_builder.buildkit.session.patterns import Matcher, PatternError, parse_dockerignore
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.session.patterns import Matcher, PatternError, parse_dockerignore
 
 
 def local_file(path: Path, layer: str) -> Path:

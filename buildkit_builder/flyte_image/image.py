@@ -12,14 +12,14 @@ from flyte import Image
 from flyte import _image as flyte_layers
 from flyte.errors import ImageBuildError
 
+from buildkit_builder.buildkit.llb import Platform
+from buildkit_builder.buildkit.session.patterns import Matcher
 from buildkit_builder.errors import ImageError, MissingSourceError
 from buildkit_builder.flyte_image.files import local_file, read_patterns, read_text
 from buildkit_builder.flyte_image.layers import read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.texts import check, named
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
-from buildkit_builder.llb import Platform
-from buildkit_builder.session.patterns import Matcher
 from buildkit_builder.spec import (
     CopyLayer,
     DockerfileSpec,

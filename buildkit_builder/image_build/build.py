@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 import time
 
-from buildkit_builder import config, llb
+from buildkit_builder import config
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, BuildResult
+from buildkit_builder.buildkit.build import build as solve_build
+from buildkit_builder.buildkit.build.mirrors import Mirrors
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Settings
 from buildkit_builder.contents import WITHOUT_CONTENTS
 from buildkit_builder.image_build.job import Spec, identity_of, job_of
 from buildkit_builder.image_build.order import Order, auth, credentials, lookup_key
 from buildkit_builder.image_build.several import Several
 from buildkit_builder.image_build.sharing import find_nodes, shared
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, BuildResult
-from buildkit_builder.solve import build as solve_build
-from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import build_on_nodes, first_reached
 from buildkit_builder.solve.probe import PlatformProbe
 from buildkit_builder.spec import ImageSpec

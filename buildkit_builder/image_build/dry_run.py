@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
+from buildkit_builder.buildkit.terminal import printable, printable_lines
 from buildkit_builder.image_build.job import Spec
 from buildkit_builder.plan import Plan, Run, plan
 from buildkit_builder.spec import DockerfileSpec
-from buildkit_builder.terminal import printable, printable_lines
 
 
 def print_plan(spec: Spec) -> None:

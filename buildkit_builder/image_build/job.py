@@ -13,7 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from buildkit_builder import config, contents, flyte_image, llb
+from buildkit_builder import config, contents, flyte_image
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build.request import CacheEntry, Frontend
+from buildkit_builder.buildkit.session.filesync import LocalDirectory
+from buildkit_builder.buildkit.session.patterns import Matcher
+from buildkit_builder.buildkit.session.ssh import SshAgent
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import ConfigError
@@ -21,13 +26,9 @@ from buildkit_builder.flyte_image import read_patterns, read_text
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import DockerfileLines, LocalSource, Plan, plan
-from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.patterns import Matcher
-from buildkit_builder.session.ssh import SshAgent
 from buildkit_builder.solve.dockerfile import DockerfileFrontend
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.request import CacheEntry, Frontend
 from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
 from buildkit_builder.unforeseen import only_ours
 

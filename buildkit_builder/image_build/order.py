@@ -7,9 +7,21 @@ import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from buildkit_builder import config, llb
+from buildkit_builder import config
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, BuildResult, Exporter
+from buildkit_builder.buildkit.build import build as solve_build
+from buildkit_builder.buildkit.build.mirrors import Mirrors
+from buildkit_builder.buildkit.connect.connection import Connection
+from buildkit_builder.buildkit.progress.display import Display
+from buildkit_builder.buildkit.session.auth import Auth
+from buildkit_builder.buildkit.session.content import ContentStores
+from buildkit_builder.buildkit.session.docker_config import DockerConfig
+from buildkit_builder.buildkit.session.filesync import FileSync
+from buildkit_builder.buildkit.session.registries import Registries
+from buildkit_builder.buildkit.session.secrets import Secrets
+from buildkit_builder.buildkit.wire import sourcepolicy_pb2
 from buildkit_builder.caches import Caches
-from buildkit_builder.client.connection import Connection
 from buildkit_builder.config import Settings
 from buildkit_builder.destination import Destination, push_from_engine
 from buildkit_builder.identity import Identity
@@ -25,20 +37,9 @@ from buildkit_builder.image_build.job import (
 from buildkit_builder.image_build.secret_values import all_secrets, redactor, secret_values
 from buildkit_builder.image_build.sharing import Common
 from buildkit_builder.lower import CA_SECRET
-from buildkit_builder.progress.display import Display
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.content import ContentStores
-from buildkit_builder.session.docker_config import DockerConfig
-from buildkit_builder.session.filesync import FileSync
-from buildkit_builder.session.registries import Registries
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, BuildResult, Exporter
-from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.spec import secrets_of
 from buildkit_builder.unforeseen import only_ours
-from buildkit_builder.wire import sourcepolicy_pb2
 
 _DAY_SECONDS = 24 * 3600.0
 

@@ -6,16 +6,17 @@ import sys
 import time
 from collections.abc import Mapping
 
-from buildkit_builder import config, llb
+from buildkit_builder import config
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest
+from buildkit_builder.buildkit.build import build as solve_build
+from buildkit_builder.buildkit.build.mirrors import Mirrors
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Settings
 from buildkit_builder.image_build.order import Order, auth, lookup_key
 from buildkit_builder.image_build.sharing import find_nodes, shared
 from buildkit_builder.lower import Lowered
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest
-from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.mirrors import Mirrors
 from buildkit_builder.solve.nodes import first_reached
 from buildkit_builder.solve.outline import OutlineFrontend
 from buildkit_builder.spec import ImageSpec

@@ -6,17 +6,17 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection
-from buildkit_builder.client.nodes import Share
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, BuildResult
+from buildkit_builder.buildkit.build import build as solve_build
+from buildkit_builder.buildkit.connect.connection import Connection
+from buildkit_builder.buildkit.find.nodes import Share
+from buildkit_builder.buildkit.progress.display import Display
 from buildkit_builder.destination import push_joined, push_part
 from buildkit_builder.errors import ImageError, SolveError
 from buildkit_builder.image_build.job import read_by_daemon
 from buildkit_builder.image_build.order import Order, auth
 from buildkit_builder.image_build.sharing import Common
-from buildkit_builder.progress.display import Display
-from buildkit_builder.solve import BuildRequest, BuildResult
-from buildkit_builder.solve import build as solve_build
 from buildkit_builder.solve.nodes import JoinFrontend
 from buildkit_builder.unforeseen import only_ours
 

@@ -9,20 +9,21 @@ import time
 from collections.abc import AsyncIterator, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from buildkit_builder import config, llb
+from buildkit_builder import config
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.gateway import ResolvedImage
+from buildkit_builder.buildkit.build.files import SharedFiles
+from buildkit_builder.buildkit.build.layers import SharedLayers
+from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.connect.connection import Connection, Pool
+from buildkit_builder.buildkit.find.discovery import Discovery, Look, discover
+from buildkit_builder.buildkit.find.endpoint import Endpoint, EndpointOptions
+from buildkit_builder.buildkit.find.nodes import Node
+from buildkit_builder.buildkit.progress.display import Screen, open_screen
 from buildkit_builder.client import private_engine
-from buildkit_builder.client.connection import Connection, Pool
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.discovery import Discovery, Look, discover
-from buildkit_builder.client.endpoint import Endpoint, EndpointOptions
-from buildkit_builder.client.gateway import ResolvedImage
-from buildkit_builder.client.nodes import Node
 from buildkit_builder.config import NodeSettings, Settings, TLSSettings
 from buildkit_builder.errors import EndpointError
-from buildkit_builder.progress.display import Screen, open_screen
-from buildkit_builder.solve.files import SharedFiles
-from buildkit_builder.solve.layers import SharedLayers
-from buildkit_builder.solve.once import Once
 
 
 @dataclass

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.lower.questions import Placed
 
 Numbers = frozenset[int]

@@ -6,8 +6,8 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from buildkit_builder import llb
-from buildkit_builder.llb.role import ORDINARY
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.role import ORDINARY
 from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.plan import CacheMount, Run, SourceMount

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.errors import CapabilityError, ImageError
 from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.questions import Environment, Lowered

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Generator
 from typing import Any
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.lower.draft import Draft, absolute
 from buildkit_builder.lower.questions import Question, ResolveImage
 from buildkit_builder.lower.words import expand

@@ -20,7 +20,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.lower import commands, files, packages, python
 from buildkit_builder.lower.branches import Branches
 from buildkit_builder.lower.draft import Draft, Host

@@ -5,7 +5,7 @@ Their scripts read and write anything, so that they see all that is before them.
 
 from __future__ import annotations
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft
 from buildkit_builder.plan import DockerfileLines, InstallPackages, Run, packages

@@ -15,8 +15,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Sequence
 
-from buildkit_builder import llb
-from buildkit_builder.llb.role import ORDINARY
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.role import ORDINARY
 from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.commands import run
 from buildkit_builder.lower.draft import Draft

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 
 
 @dataclass(frozen=True, slots=True)

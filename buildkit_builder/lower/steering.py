@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.lower.branches import SERVES
 from buildkit_builder.lower.commands import DEFAULT_SHELL, run
 from buildkit_builder.lower.draft import Ahead, Draft, absolute

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from buildkit_builder import llb
-from buildkit_builder.client.gateway import ResolveMode
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.gateway import ResolveMode
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build.request import Bridge, CacheEntry
+from buildkit_builder.buildkit.build.result import bases_of, gather, images_of, imports, result_of
 from buildkit_builder.errors import BaseImageError, ImageError
 from buildkit_builder.identity import LABEL, Identity
 from buildkit_builder.solve.others import kept, look_up_others
-from buildkit_builder.solve.request import Bridge, CacheEntry
-from buildkit_builder.solve.result import bases_of, gather, images_of, imports, result_of
 
 _SINCE_0_11 = "source.policy"
 _STAGE = re.compile(r"^[ \t\ufeff]*FROM[ \t\\`]", re.IGNORECASE | re.MULTILINE)

@@ -10,19 +10,19 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
-from buildkit_builder import llb
-from buildkit_builder.client.gateway import Pong
-from buildkit_builder.client.results import Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.gateway import Pong
+from buildkit_builder.buildkit.api.results import Result
+from buildkit_builder.buildkit.build.graph import Solver
+from buildkit_builder.buildkit.build.request import Bridge, CacheEntry
+from buildkit_builder.buildkit.build.result import end, gather, result_of
 from buildkit_builder.identity import Identity
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import Plan
-from buildkit_builder.solve.graph import Solver
 from buildkit_builder.solve.images import Images
 from buildkit_builder.solve.memory import Memory
 from buildkit_builder.solve.others import kept, look_up_others
 from buildkit_builder.solve.platform_build import PlatformBuild
-from buildkit_builder.solve.request import Bridge, CacheEntry
-from buildkit_builder.solve.result import end, gather, result_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping
 
 import grpc.aio
 
-from buildkit_builder import llb
-from buildkit_builder.client.gateway import ResolveMode
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.gateway import ResolveMode
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.build.result import end
 from buildkit_builder.errors import BaseImageError, BuildKitError
 from buildkit_builder.lower import Resolved
 from buildkit_builder.solve.lookup import resolve_image
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.request import Bridge
-from buildkit_builder.solve.result import end
 
 Wanted = tuple[str, llb.Platform]
 

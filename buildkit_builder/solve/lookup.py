@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import grpc.aio
 
-from buildkit_builder import llb
-from buildkit_builder.client.gateway import ResolvedImage, ResolveMode
-from buildkit_builder.solve.request import Bridge
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.gateway import ResolvedImage, ResolveMode
+from buildkit_builder.buildkit.build.request import Bridge
 
 
 async def resolve_image(

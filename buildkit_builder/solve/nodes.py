@@ -18,19 +18,19 @@ from typing import Protocol, TypeVar
 
 import grpc.aio
 
-from buildkit_builder import llb
-from buildkit_builder.client import failures
-from buildkit_builder.client.connection import Connection, Pool
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.nodes import Ability, Node, Share, assign, first_native
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api import failures
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build.request import Bridge, BuildResult
+from buildkit_builder.buildkit.build.result import gather, result_of
+from buildkit_builder.buildkit.connect.connection import Connection, Pool
+from buildkit_builder.buildkit.find.nodes import Ability, Node, Share, assign, first_native
+from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.errors import BuildKitError, CapabilityError, DaemonLostError, EndpointError
 from buildkit_builder.identity import LABEL, Identity, base_of
-from buildkit_builder.llb import Platform
 from buildkit_builder.solve.lookup import resolve_image
 from buildkit_builder.solve.others import exported_again, kept, look_up_others
-from buildkit_builder.solve.request import Bridge, BuildResult
-from buildkit_builder.solve.result import gather, result_of
 
 T = TypeVar("T")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from buildkit_builder import llb
-from buildkit_builder.client.gateway import ResolvedImage
-from buildkit_builder.client.results import Ref
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.gateway import ResolvedImage
+from buildkit_builder.buildkit.api.results import Ref
+from buildkit_builder.buildkit.build.request import Bridge
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.identity import LABEL, Identity, changes
 from buildkit_builder.solve.lookup import resolve_image
-from buildkit_builder.solve.request import Bridge
 
 # Those that Flyte knows; a registry is asked for them one by one.
 PLATFORMS = (llb.Platform(architecture="amd64"), llb.Platform(architecture="arm64"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from buildkit_builder import llb
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.build.result import gather
 from buildkit_builder.lower import Lowered
 from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.request import Bridge
-from buildkit_builder.solve.result import gather
 
 
 @dataclass(kw_only=True)

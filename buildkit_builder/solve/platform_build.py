@@ -12,9 +12,13 @@ from typing import Any, Literal
 
 import grpc.aio
 
-from buildkit_builder import llb
-from buildkit_builder.client import advice, failures
-from buildkit_builder.client.results import Ref
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api import advice, failures
+from buildkit_builder.buildkit.api.results import Ref
+from buildkit_builder.buildkit.build.graph import Solver
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.build.result import CONFIG_KEY, end, imports
+from buildkit_builder.buildkit.build.roles import uncached
 from buildkit_builder.errors import BaseImageError, CapabilityError
 from buildkit_builder.identity import LABEL, Identity, base_part
 from buildkit_builder.lower import (
@@ -28,12 +32,8 @@ from buildkit_builder.lower import (
 )
 from buildkit_builder.plan import Plan
 from buildkit_builder.plan.steering import FOLLOWS
-from buildkit_builder.solve.graph import Solver
 from buildkit_builder.solve.images import Images, Wanted
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.request import Bridge
-from buildkit_builder.solve.result import CONFIG_KEY, end, imports
-from buildkit_builder.solve.roles import uncached
 
 
 @dataclass(kw_only=True)

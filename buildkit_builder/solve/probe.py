@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from buildkit_builder import llb
-from buildkit_builder.client.gateway import ResolveMode
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.gateway import ResolveMode
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build.request import Bridge
 from buildkit_builder.errors import BaseImageError, BuildKitError
 from buildkit_builder.identity import LABEL, UNKNOWN, Identity, base_part, changes, untold
 from buildkit_builder.solve.lookup import resolve_image
-from buildkit_builder.solve.request import Bridge
 
 
 @dataclass(kw_only=True)

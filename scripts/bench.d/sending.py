@@ -16,13 +16,14 @@ from typing import Any
 from contest import Contest, make_files, say
 from measure import HAND, OURS, Sample, cpu_seconds, order
 
-from buildkit_builder import llb
-from buildkit_builder.client import discovery, private_engine
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import EndpointOptions
-from buildkit_builder.progress import open_screen
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.solve import BuildRequest, GraphFrontend, build
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, GraphFrontend, build
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find import discovery
+from buildkit_builder.buildkit.find.endpoint import EndpointOptions
+from buildkit_builder.buildkit.progress import open_screen
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.client import private_engine
 
 _LARGE = 1_000_000_000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildkit_builder.client.relay import Side
+from buildkit_builder.buildkit.connect.relay import Side
 
 
 class Kept(Side):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.endpoint import TLS, EndpointOptions
-from buildkit_builder.llb import Platform
+from buildkit_builder.buildkit.find.endpoint import TLS, EndpointOptions
+from buildkit_builder.buildkit.llb import Platform
 from tests.client.test_discovery import found, refusal, search, store_context, use_context
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder.client.buildx_store import BuildxStore, StoredNode
+from buildkit_builder.buildkit.find.buildx_store import BuildxStore, StoredNode
+from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.errors import EndpointError
-from buildkit_builder.llb import Platform
 
 ENGINE = "unix:///var/run/docker.sock"
 

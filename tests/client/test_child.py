@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.child import CommandError, Spawned
-from buildkit_builder.client.commands import Command
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.relay import Relay, Side
+from buildkit_builder.buildkit.connect.child import CommandError, Spawned
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.connect.relay import Relay, Side
+from buildkit_builder.buildkit.find.commands import Command
+from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.errors import EndpointError
 from tests.client.sides import Kept
 
@@ -100,7 +100,7 @@ async def test_program_that_cannot_be_run(program: str, words: str) -> None:
 
 async def test_stubborn_program_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that stays when its connection is gone is ended, and nothing of it is left."""
-    monkeypatch.setattr("buildkit_builder.client.child._GRACE", 0.1)
+    monkeypatch.setattr("buildkit_builder.buildkit.connect.child._GRACE", 0.1)
     ignoring = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     script = f"{ignoring}; print('up', flush=True); time.sleep(600)"
     before = children()
@@ -131,7 +131,7 @@ async def test_cancelled_connecting_leaves_nothing() -> None:
     """A connection that is given up while its program runs leaves no program."""
     endpoint, before = Endpoint(address="podman-container://x", kind="buildkit"), children()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("buildkit_builder.client.connection.command_of", lambda _: shell("cat >/dev/null"))
+        patch.setattr("buildkit_builder.buildkit.connect.connection.command_of", lambda _: shell("cat >/dev/null"))
         with pytest.raises(EndpointError, match=r"did not answer within 0\.3 s"):
             await connect(endpoint, timeout=0.3)
 

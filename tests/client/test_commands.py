@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder.client.commands import SshPlace, command_of, container_of
-from buildkit_builder.client.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit.find.commands import SshPlace, command_of, container_of
+from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
 from buildkit_builder.errors import EndpointError
 
 

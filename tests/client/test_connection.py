@@ -14,11 +14,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder.client.connection import Connection, Pool, connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import TLS, Endpoint, Kind
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.connect.connection import Connection, Pool, connect
+from buildkit_builder.buildkit.find.endpoint import TLS, Endpoint, Kind
+from buildkit_builder.buildkit.wire import control_pb2, services
 from buildkit_builder.errors import CapabilityError, EndpointError
-from buildkit_builder.wire import control_pb2, services
 from tests.fakes import certificates
 from tests.fakes.buildkit import FakeBuildKit
 from tests.fakes.docker_engine import FakeEngine

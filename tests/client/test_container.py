@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.container import ContainerError, ExecSide, InContainer
-from buildkit_builder.client.dialers import Route
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.connect.container import ContainerError, ExecSide, InContainer
+from buildkit_builder.buildkit.connect.dialers import Route
+from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.errors import EndpointError
 from tests.client.sides import Kept
 

@@ -8,11 +8,11 @@ import grpc.aio
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.control import Control, DaemonInfo, UsageRecord, Worker
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.llb import Platform
-from buildkit_builder.wire import control_pb2, gateway_pb2, ops_pb2, services
+from buildkit_builder.buildkit.api.control import Control, DaemonInfo, UsageRecord, Worker
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.llb import Platform
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, ops_pb2, services
 from tests.fakes.buildkit import SNAPSHOTTER, FakeBuildKit, Refusal
 
 

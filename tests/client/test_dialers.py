@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.dialers import Answer, Route, Straight, Upgraded, UpgradeRefusedError, ssl_context
-from buildkit_builder.client.endpoint import TLS, Endpoint
+from buildkit_builder.buildkit.connect.dialers import (
+    Answer,
+    Route,
+    Straight,
+    Upgraded,
+    UpgradeRefusedError,
+    ssl_context,
+)
+from buildkit_builder.buildkit.find.endpoint import TLS, Endpoint
 from buildkit_builder.errors import EndpointError
 from tests.fakes import certificates
 

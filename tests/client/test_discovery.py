@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.discovery import Discovery, discover
-from buildkit_builder.client.endpoint import TLS, Endpoint, EndpointOptions
+from buildkit_builder.buildkit.find.discovery import Discovery, discover
+from buildkit_builder.buildkit.find.endpoint import TLS, Endpoint, EndpointOptions
+from buildkit_builder.buildkit.find.sockets import ABSENT
 from buildkit_builder.client.private_engine import Own, Place, PrivateEngine, started_at
-from buildkit_builder.client.sockets import ABSENT
 from buildkit_builder.errors import EndpointError
 
 

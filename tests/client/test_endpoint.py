@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from buildkit_builder.client.endpoint import Endpoint, split_tcp
+from buildkit_builder.buildkit.find.endpoint import Endpoint, split_tcp
 
 
 def test_split_tcp_keeps_case_and_drops_brackets() -> None:

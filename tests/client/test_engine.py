@@ -14,17 +14,17 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client import events
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.discovery import resolve
-from buildkit_builder.client.endpoint import TLS, Endpoint, EndpointOptions
-from buildkit_builder.client.failures import VertexDescription, status_of, translate
-from buildkit_builder.client.gateway import Gateway, Pong
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api import events
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.failures import VertexDescription, status_of, translate
+from buildkit_builder.buildkit.api.gateway import Gateway, Pong
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.discovery import resolve
+from buildkit_builder.buildkit.find.endpoint import TLS, Endpoint, EndpointOptions
+from buildkit_builder.buildkit.wire import control_pb2
 from buildkit_builder.errors import BaseImageError, EndpointError, RegistryError, StepFailedError
-from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.fakes.docker_engine import pump

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from buildkit_builder.client import events
-from buildkit_builder.wire import control_pb2, ops_pb2
+from buildkit_builder.buildkit.api import events
+from buildkit_builder.buildkit.wire import control_pb2, ops_pb2
 
 
 def test_from_wire_reads_everything() -> None:

@@ -7,8 +7,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder.client import failures
-from buildkit_builder.client.failures import VertexDescription, decode, status_for, status_of, translate
+from buildkit_builder.buildkit.api import failures
+from buildkit_builder.buildkit.api.failures import VertexDescription, decode, status_for, status_of, translate
+from buildkit_builder.buildkit.wire import rpcstatus_pb2
 from buildkit_builder.errors import (
     BaseImageError,
     BuildCancelledError,
@@ -22,7 +23,6 @@ from buildkit_builder.errors import (
     SolveError,
     StepFailedError,
 )
-from buildkit_builder.wire import rpcstatus_pb2
 from tests.fakes.buildkit import Refusal, exit_message, source, vertex
 
 PROCESS = 'process "/bin/sh -c apt-get install -y nope" did not complete successfully: exit code: 100'

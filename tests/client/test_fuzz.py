@@ -16,13 +16,13 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder import llb
-from buildkit_builder.client import events, failures
-from buildkit_builder.client.control import Worker
-from buildkit_builder.client.failures import VertexDescription
-from buildkit_builder.client.results import result_from_wire
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api import events, failures
+from buildkit_builder.buildkit.api.control import Worker
+from buildkit_builder.buildkit.api.failures import VertexDescription
+from buildkit_builder.buildkit.api.results import result_from_wire
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, rpcstatus_pb2, worker_pb2
 from buildkit_builder.errors import BuildKitError, ImageError
-from buildkit_builder.wire import control_pb2, gateway_pb2, rpcstatus_pb2, worker_pb2
 
 KINDS = ("errdefs.Vertex+json", "errdefs.Source+json", "gatewayapi.ExitMessage+json", "other")
 WORDS = (

@@ -9,15 +9,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.failures import status_for, status_of
-from buildkit_builder.client.gateway import FileStat, Gateway, OciStore, ResolvedImage
-from buildkit_builder.client.results import Ref, Result, result_from_wire, result_to_wire
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.failures import status_for, status_of
+from buildkit_builder.buildkit.api.gateway import FileStat, Gateway, OciStore, ResolvedImage
+from buildkit_builder.buildkit.api.results import Ref, Result, result_from_wire, result_to_wire
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, services, sourcepolicy_pb2
 from buildkit_builder.errors import SolveError
-from buildkit_builder.wire import control_pb2, gateway_pb2, services, sourcepolicy_pb2
 from tests.fakes.buildkit import BUILD_ID, FakeBuildKit, Refusal, exit_message
 
 DIGEST = f"sha256:{'a' * 64}"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.nodes import Ability, Node, assign
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.find.nodes import Ability, Node, assign
+from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.errors import CapabilityError
-from buildkit_builder.llb import Platform
 
 AMD64, ARM64, ARM = (Platform.parse(name) for name in ("linux/amd64", "linux/arm64", "linux/arm/v7"))
 # As daemons list them: their own first, then what emulators are there for.

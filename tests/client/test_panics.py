@@ -13,12 +13,13 @@ import grpc.aio
 import pytest
 
 import buildkit_builder
-from buildkit_builder import doctor, llb
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Control, solve_request
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.gateway import Gateway
-from buildkit_builder.wire import control_pb2, gateway_pb2, ops_pb2, services
+from buildkit_builder import doctor
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control, solve_request
+from buildkit_builder.buildkit.api.gateway import Gateway
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, ops_pb2, services
 from tests.fakes.buildkit import FakeBuildKit
 from tests.fakes.panics import definition_panics, panics_of
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.dialers import Route, Straight
-from buildkit_builder.client.relay import Relay
-from buildkit_builder.client.sockets import private_folder
+from buildkit_builder.buildkit.connect.dialers import Route, Straight
+from buildkit_builder.buildkit.connect.relay import Relay
+from buildkit_builder.buildkit.find.sockets import private_folder
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from buildkit_builder import llb
-from buildkit_builder.client.results import Ref, Result, result_from_wire, result_to_wire
-from buildkit_builder.wire import gateway_pb2, ops_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Ref, Result, result_from_wire, result_to_wire
+from buildkit_builder.buildkit.wire import gateway_pb2, ops_pb2
 
 GRAPH = llb.marshal(llb.image("debian").run(["make"], name="make it").root, platform=llb.Platform())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client.sockets import ABSENT, plain, probe
+from buildkit_builder.buildkit.find.sockets import ABSENT, plain, probe
 
 NAMES = ("d.sock", "a b%41,#?.sock", "/".join(["x" * 60] * 4) + "/d.sock")
 

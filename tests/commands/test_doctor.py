@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from buildkit_builder import config, image_build
-from buildkit_builder.client.discovery import Look
+from buildkit_builder.buildkit.find.discovery import Look
 from buildkit_builder.client.private_engine import PROGRAMS
 from buildkit_builder.commands.doctor import Diagnosis, diagnose, doctor, render
 from buildkit_builder.config import NodeSettings, Settings
@@ -21,7 +21,7 @@ def nothing_runs(clean_environ: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Mo
     """A machine on which nothing answers and nothing is installed."""
     clean_environ.setenv("PATH", str(tmp_path))
     clean_environ.setattr("buildkit_builder.client.private_engine.SYSTEM_PATH", ())
-    clean_environ.setattr("buildkit_builder.client.discovery.sockets.default_sockets", lambda *_: iter(()))
+    clean_environ.setattr("buildkit_builder.buildkit.find.discovery.sockets.default_sockets", lambda *_: iter(()))
     return clean_environ
 
 

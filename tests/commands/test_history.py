@@ -9,12 +9,12 @@ import click
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.events import StatusUpdate, VertexEvent
-from buildkit_builder.client.history import BuildRecord, ExporterRecord
+from buildkit_builder.buildkit.api.events import StatusUpdate, VertexEvent
+from buildkit_builder.buildkit.api.history import BuildRecord, ExporterRecord
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.llb import Role
+from buildkit_builder.buildkit.wire import control_pb2, rpcstatus_pb2, services
 from buildkit_builder.commands.history import Remembered, chosen_of, details, in_hindsight, table
-from buildkit_builder.llb import Role
-from buildkit_builder.wire import control_pb2, rpcstatus_pb2, services
 from tests.commands.asking import command
 from tests.fakes.buildkit import FakeBuildKit
 

@@ -8,10 +8,10 @@ import click
 import grpc
 import pytest
 
-from buildkit_builder.client.control import UsageRecord
+from buildkit_builder.buildkit.api.control import UsageRecord
+from buildkit_builder.buildkit.wire import control_pb2, services
 from buildkit_builder.commands import filters
 from buildkit_builder.commands.usage import Usage, render
-from buildkit_builder.wire import control_pb2, services
 from tests.commands.asking import command
 from tests.fakes.buildkit import FakeBuildKit
 

@@ -11,12 +11,12 @@ import grpc.aio
 import pytest
 
 from buildkit_builder import image_build
+from buildkit_builder.buildkit.wire import gateway_pb2, services
+from buildkit_builder.buildkit.wire.auth_pb2 import CredentialsRequest, CredentialsResponse
+from buildkit_builder.buildkit.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CredentialsError
 from buildkit_builder.spec import CommandsLayer, CopyLayer, DockerfileSpec, ImageSpec, Layer, LocalFiles, SecretRef
-from buildkit_builder.wire import gateway_pb2, services
-from buildkit_builder.wire.auth_pb2 import CredentialsRequest, CredentialsResponse
-from buildkit_builder.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from tests.fakes.buildkit import FakeBuildKit, Refusal
 from tests.session.harness import Daemon, MemoryCall, ending
 

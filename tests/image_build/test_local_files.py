@@ -13,9 +13,9 @@ from flyte._internal.imagebuild.utils import copy_files_to_context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildkit_builder.buildkit.session.walk import Entry
 from buildkit_builder.image_build.job import ImageJob
 from buildkit_builder.plan import plan
-from buildkit_builder.session.walk import Entry
 from buildkit_builder.spec import CopyLayer, ImageSpec, LocalFiles
 
 TREE = (
@@ -73,7 +73,7 @@ def scanned(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return scandir(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("buildkit_builder.session.walk.os.scandir", watched)
+        patch.setattr("buildkit_builder.buildkit.session.walk.os.scandir", watched)
         yield found
 
 

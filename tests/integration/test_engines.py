@@ -15,15 +15,15 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import llb
 from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, BuildResult, Exporter, Files, OciArchive, TarArchive
+from buildkit_builder.buildkit.build import build as solve
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import CapabilityError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, BuildResult, Exporter, Files, OciArchive, TarArchive
-from buildkit_builder.solve import build as solve
-from buildkit_builder.solve.graph import GraphFrontend
 from tests.client.test_engine import Front
 from tests.conftest import Engine
 from tests.integration.conftest import Build

@@ -14,9 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, TarArchive, build
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.errors import StepFailedError
 from buildkit_builder.plan.steering import FOLLOWS
 from buildkit_builder.plan.wheels import (
@@ -28,10 +32,6 @@ from buildkit_builder.plan.wheels import (
     dependencies,
     wheels,
 )
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, TarArchive, build
-from buildkit_builder.solve.graph import GraphFrontend
 from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
 from tests.conftest import Engine
 from tests.integration.conftest import BASE

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
-from buildkit_builder import llb
-from buildkit_builder.wire import ops_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.wire import ops_pb2
 
 AMD64 = llb.Platform()
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.errors import ImageError
 
 PLATFORM = llb.Platform(architecture="amd64")

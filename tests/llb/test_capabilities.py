@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import pytest
 
+from buildkit_builder.buildkit.llb import FIRST_RELEASE, Capabilities
 from buildkit_builder.errors import CapabilityError
-from buildkit_builder.llb import FIRST_RELEASE, Capabilities
 
 
 def test_supported_means_reported_and_enabled() -> None:

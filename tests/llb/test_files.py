@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.wire import ops_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.wire import ops_pb2
 from tests.llb.graphs import capabilities, last_op
 
 BASE = llb.image("alpine")

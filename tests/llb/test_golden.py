@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from tests.llb.graphs import AMD64, typical
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "llb"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildkit_builder.buildkit.llb import ImageConfig, Platform
 from buildkit_builder.errors import BaseImageError
-from buildkit_builder.llb import ImageConfig, Platform
 
 ARM64 = Platform(architecture="arm64")
 BASE = {

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypedDict
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.llb.operation import Inputs, Operation
-from buildkit_builder.wire import ops_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.operation import Inputs, Operation
+from buildkit_builder.buildkit.wire import ops_pb2
 
 PLATFORM = llb.Platform(architecture="amd64")
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from hypothesis import given
 
-from buildkit_builder import llb
-from buildkit_builder.llb.lineage import lineage
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.lineage import lineage
 from tests.llb.graphs import AMD64, states
 
 BASE = llb.image("debian")

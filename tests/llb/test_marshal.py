@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from hypothesis import given
 
-from buildkit_builder import llb
-from buildkit_builder.llb.definition import digest_of, serialize
-from buildkit_builder.wire import ops_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.definition import digest_of, serialize
+from buildkit_builder.buildkit.wire import ops_pb2
 from tests.llb.graphs import AMD64, last_op, platforms, states
 
 ARM64 = llb.Platform(architecture="arm64")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from buildkit_builder import llb
-from buildkit_builder.wire import ops_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.wire import ops_pb2
 from tests.llb.graphs import AMD64, capabilities, last_op
 
 ONE, TWO = llb.local("one"), llb.local("two")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 
 
 def test_the_public_names_are_these() -> None:
@@ -44,5 +44,6 @@ def test_the_public_names_are_these() -> None:
         "symlink",
     ] == llb.__all__
     assert all(
-        getattr(llb, name).__module__.startswith("buildkit_builder.llb") for name in ("State", "marshal", "copy")
+        getattr(llb, name).__module__.startswith("buildkit_builder.buildkit.llb")
+        for name in ("State", "marshal", "copy")
     )

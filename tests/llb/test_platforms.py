@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildkit_builder.buildkit.llb import Platform
+from buildkit_builder.buildkit.wire import ops_pb2
 from buildkit_builder.errors import ImageError
-from buildkit_builder.llb import Platform
-from buildkit_builder.wire import ops_pb2
 
 WORDS = st.from_regex(r"[a-z0-9_.]{1,6}", fullmatch=True)
 OPTIONS = st.from_regex(r"[a-z0-9_.]{1,6}", fullmatch=True)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from buildkit_builder.buildkit.llb import ImageReference
 from buildkit_builder.errors import ImageError
-from buildkit_builder.llb import ImageReference
 from tests.llb.graphs import DIGEST
 
 

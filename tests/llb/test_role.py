@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 
 PLATFORM = llb.Platform(architecture="amd64")
 BASE = llb.image("debian:12")

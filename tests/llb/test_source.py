@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 from buildkit_builder.errors import ImageError
 from tests.llb.graphs import DIGEST, capabilities, last_op
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
 
 
 def chain(length: int) -> llb.State:

@@ -7,9 +7,9 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder import llb
-from buildkit_builder.llb.files import FileOp, MakeFile
-from buildkit_builder.llb.merge import DiffOp, MergeOp
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.files import FileOp, MakeFile
+from buildkit_builder.buildkit.llb.merge import DiffOp, MergeOp
 from buildkit_builder.lower.branches import Branches
 
 BASE = llb.image("debian:12")

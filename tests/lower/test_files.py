@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.wire import ops_pb2
 from buildkit_builder.lower import BuildLines, Environment, Lowered
 from buildkit_builder.plan import plan
 from buildkit_builder.spec import (
@@ -22,7 +23,6 @@ from buildkit_builder.spec import (
     WheelLayer,
     WorkdirLayer,
 )
-from buildkit_builder.wire import ops_pb2
 from tests.lower.driver import (
     Daemon,
     Graph,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.wire import ops_pb2
 from buildkit_builder.errors import ImageError
 from buildkit_builder.lower import CA_SECRET, Environment
 from buildkit_builder.plan import plan
@@ -26,7 +27,6 @@ from buildkit_builder.spec import (
     SecretRef,
     WorkdirLayer,
 )
-from buildkit_builder.wire import ops_pb2
 from tests.lower.driver import (
     AMD64,
     BASE_DIGEST,

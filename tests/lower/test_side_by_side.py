@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.merge import DiffOp, MergeOp
+from buildkit_builder.buildkit.wire import ops_pb2
 from buildkit_builder.errors import CapabilityError
-from buildkit_builder.llb.merge import DiffOp, MergeOp
 from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, Resolved, ResolveImage, lower
 from buildkit_builder.plan import plan
 from buildkit_builder.spec import (
@@ -26,7 +27,6 @@ from buildkit_builder.spec import (
     UvProjectLayer,
     WorkdirLayer,
 )
-from buildkit_builder.wire import ops_pb2
 from tests.lower.driver import AMD64, Daemon, Graph, environment_of, folder_layer, lowered, spec
 
 ARM64 = llb.Platform(architecture="arm64")

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import pyte
 
-from buildkit_builder.client.events import (
+from buildkit_builder.buildkit.api.events import (
     LogEvent,
     ProgressGroup,
     StatusEvent,

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from buildkit_builder.buildkit.progress import MODES, choose
+from buildkit_builder.buildkit.progress.display import mode_of, open_screen
+from buildkit_builder.buildkit.progress.plain import PlainDisplay
+from buildkit_builder.buildkit.progress.quiet import QuietDisplay
+from buildkit_builder.buildkit.progress.rawjson import RawJsonDisplay
+from buildkit_builder.buildkit.progress.tty import TtyDisplay
 from buildkit_builder.errors import ConfigError
-from buildkit_builder.progress import MODES, choose
-from buildkit_builder.progress.display import mode_of, open_screen
-from buildkit_builder.progress.plain import PlainDisplay
-from buildkit_builder.progress.quiet import QuietDisplay
-from buildkit_builder.progress.rawjson import RawJsonDisplay
-from buildkit_builder.progress.tty import TtyDisplay
 from tests.progress.support import Clock, Terminal, log, update, vertex
 
 

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint, Kind
-from buildkit_builder.progress import Trace, choose, summarize
-from buildkit_builder.progress.display import Display
-from buildkit_builder.wire import control_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit.progress import Trace, choose, summarize
+from buildkit_builder.buildkit.progress.display import Display
+from buildkit_builder.buildkit.wire import control_pb2
 from tests.conftest import Engine
 from tests.progress.support import Terminal
 

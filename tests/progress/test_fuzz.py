@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit_builder.client.events import (
+from buildkit_builder.buildkit.api.events import (
     LogEvent,
     ProgressGroup,
     StatusEvent,
@@ -18,10 +18,10 @@ from buildkit_builder.client.events import (
     VertexEvent,
     WarningEvent,
 )
-from buildkit_builder.progress import limits
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.progress.report import summarize
-from buildkit_builder.progress.trace import Trace
+from buildkit_builder.buildkit.progress import limits
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.buildkit.progress.report import summarize
+from buildkit_builder.buildkit.progress.trace import Trace
 
 # What our own view moves and colours with.
 _OURS = re.compile(r"\x1b\[(?:\d*A|J|2K|[\d;]*m)")

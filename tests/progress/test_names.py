@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from buildkit_builder.client.events import VertexEvent
-from buildkit_builder.llb import Role
-from buildkit_builder.progress import Trace, choose, summarize
-from buildkit_builder.progress.display import Display
+from buildkit_builder.buildkit.api.events import VertexEvent
+from buildkit_builder.buildkit.llb import Role
+from buildkit_builder.buildkit.progress import Trace, choose, summarize
+from buildkit_builder.buildkit.progress.display import Display
 from tests.progress.support import Clock, Terminal, log, update, vertex
 
 DIGEST = f"sha256:{'5' * 64}"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from buildkit_builder.progress.output import Output, cleaned
+from buildkit_builder.buildkit.progress.output import Output, cleaned
 
 
 def test_secret_is_found_when_controls_tear_it_apart() -> None:

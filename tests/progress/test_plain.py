@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import io
 
-from buildkit_builder.client.events import StatusEvent, WarningEvent
-from buildkit_builder.progress.plain import PlainScreen
+from buildkit_builder.buildkit.api.events import StatusEvent, WarningEvent
+from buildkit_builder.buildkit.progress.plain import PlainScreen
 from tests.progress.support import Clock, log, update, vertex
 
 GOLDEN = """\

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from buildkit_builder.progress.quiet import QuietScreen
+from buildkit_builder.buildkit.progress.quiet import QuietScreen
 from tests.progress.support import Clock, log, update, vertex
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import io
 import json
 
-from buildkit_builder.client.events import ProgressGroup, StatusEvent, WarningEvent
-from buildkit_builder.progress.rawjson import RawJsonScreen
+from buildkit_builder.buildkit.api.events import ProgressGroup, StatusEvent, WarningEvent
+from buildkit_builder.buildkit.progress.rawjson import RawJsonScreen
 from tests.progress.support import Clock, log, update, vertex
 
 

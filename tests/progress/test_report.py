@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from buildkit_builder.client.events import StatusEvent
-from buildkit_builder.progress import BuildReport, Trace, summarize
+from buildkit_builder.buildkit.api.events import StatusEvent
+from buildkit_builder.buildkit.progress import BuildReport, Trace, summarize
 from tests.progress.support import update, vertex
 
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.client.events import ProgressGroup, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
-from buildkit_builder.llb import Role
-from buildkit_builder.progress.loglines import LINE_LIMIT
-from buildkit_builder.progress.trace import Counts, Trace
-from buildkit_builder.progress.vertex import Interval, State, Vertex, merged
+from buildkit_builder.buildkit.api.events import ProgressGroup, StatusEvent, StatusUpdate, VertexEvent, WarningEvent
+from buildkit_builder.buildkit.llb import Role
+from buildkit_builder.buildkit.progress.loglines import LINE_LIMIT
+from buildkit_builder.buildkit.progress.trace import Counts, Trace
+from buildkit_builder.buildkit.progress.vertex import Interval, State, Vertex, merged
 from tests.progress.support import log, update, vertex
 
 DIGESTS = st.sampled_from("abcd")

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from buildkit_builder.client.events import StatusEvent, WarningEvent
-from buildkit_builder.progress.tty import TtyScreen
+from buildkit_builder.buildkit.api.events import StatusEvent, WarningEvent
+from buildkit_builder.buildkit.progress.tty import TtyScreen
 from tests.progress.support import Clock, Terminal, log, update, vertex
 
 MakeTerminal = Callable[[int, int], Terminal]

@@ -2,7 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder.progress.words import amount_of, human_bytes, human_seconds, is_internal, plain_name, short_title
+from buildkit_builder.buildkit.progress.words import (
+    amount_of,
+    human_bytes,
+    human_seconds,
+    is_internal,
+    plain_name,
+    short_title,
+)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from buildkit_builder.session.session import Session
-from buildkit_builder.wire import control_pb2, services
-from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.wire import control_pb2, services
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat
 
 EOF: Any = vars(grpc.aio)["EOF"]  # its stubs do not know it
 LIMITS = [

@@ -8,8 +8,8 @@ import struct
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from buildkit_builder.session import hpack
-from buildkit_builder.session.session import Session
+from buildkit_builder.buildkit.session import hpack
+from buildkit_builder.buildkit.session.session import Session
 from tests.session.harness import MemoryCall
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -10,16 +10,13 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buildkit_builder.config import Settings
-from buildkit_builder.errors import CredentialsError
-from buildkit_builder.image_build import order
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.credentials import Credentials
-from buildkit_builder.session.docker_config import DockerConfig
-from buildkit_builder.session.registries import Registries
-from buildkit_builder.session.session import Session
-from buildkit_builder.wire import services
-from buildkit_builder.wire.auth_pb2 import (
+from buildkit_builder.buildkit.session.auth import Auth
+from buildkit_builder.buildkit.session.credentials import Credentials
+from buildkit_builder.buildkit.session.docker_config import DockerConfig
+from buildkit_builder.buildkit.session.registries import Registries
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.auth_pb2 import (
     CredentialsRequest,
     CredentialsResponse,
     FetchTokenRequest,
@@ -29,6 +26,9 @@ from buildkit_builder.wire.auth_pb2 import (
     VerifyTokenAuthorityRequest,
     VerifyTokenAuthorityResponse,
 )
+from buildkit_builder.config import Settings
+from buildkit_builder.errors import CredentialsError
+from buildkit_builder.image_build import order
 from tests.fakes import certificates
 from tests.session.harness import attach
 from tests.session.token_server import TokenServer, token_server

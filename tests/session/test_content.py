@@ -11,9 +11,9 @@ import grpc.aio
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
-from buildkit_builder.session.content import ContentStores
-from buildkit_builder.session.session import Session
-from buildkit_builder.wire import content_pb2, services
+from buildkit_builder.buildkit.session.content import ContentStores
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.wire import content_pb2, services
 from tests.session.harness import EOF, Daemon, attach, ending
 
 STORE = "local:cache"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_builder.buildkit.session.credential_helpers import KEPT_SECONDS, Helpers, Question
+from buildkit_builder.buildkit.session.credentials import Credentials
 from buildkit_builder.errors import CredentialsError
-from buildkit_builder.session.credential_helpers import KEPT_SECONDS, Helpers, Question
-from buildkit_builder.session.credentials import Credentials
 
 
 class Clock:

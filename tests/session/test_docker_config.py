@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_builder.buildkit.session.docker_config import Credentials, DockerConfig
 from buildkit_builder.errors import ConfigError, CredentialsError
-from buildkit_builder.session.docker_config import Credentials, DockerConfig
 
 HUB = "https://index.docker.io/v1/"
 

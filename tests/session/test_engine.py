@@ -20,19 +20,19 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session import filesync
+from buildkit_builder.buildkit.session.attachable import Attachable
+from buildkit_builder.buildkit.session.content import ContentStores
+from buildkit_builder.buildkit.session.filesend import Directory, FileReceiver, TarFile
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.buildkit.session.secrets import Secrets
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.wire import control_pb2
 from buildkit_builder.errors import SourceChangedError, SourceNameError
-from buildkit_builder.session import filesync
-from buildkit_builder.session.attachable import Attachable
-from buildkit_builder.session.content import ContentStores
-from buildkit_builder.session.filesend import Directory, FileReceiver, TarFile
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.session.session import Session
-from buildkit_builder.wire import control_pb2
 from tests.conftest import Engine
 from tests.session.harness import write_tree
 

@@ -15,14 +15,14 @@ import grpc
 import grpc.aio
 import pytest
 
+from buildkit_builder.buildkit.session import filesend, receive
+from buildkit_builder.buildkit.session.filesend import Directory, FileReceiver, TarFile
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.session.walk import MODE_DIR, MODE_NAMED_PIPE, MODE_SETUID, MODE_SYMLINK
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.filesync_pb2 import BytesMessage
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.session import filesend, receive
-from buildkit_builder.session.filesend import Directory, FileReceiver, TarFile
-from buildkit_builder.session.session import Session
-from buildkit_builder.session.walk import MODE_DIR, MODE_NAMED_PIPE, MODE_SETUID, MODE_SYMLINK
-from buildkit_builder.wire import services
-from buildkit_builder.wire.filesync_pb2 import BytesMessage
-from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
 from tests.session.harness import EOF, Daemon, attach, ending
 
 ID = "buildkit-attachable-exporter-id"

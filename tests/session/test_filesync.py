@@ -14,12 +14,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.session.walk import MODE_DIR, MODE_SYMLINK
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet
 from buildkit_builder.errors import BuildKitError, SourceChangedError, SourceError, SourceNameError
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.session.session import Session
-from buildkit_builder.session.walk import MODE_DIR, MODE_SYMLINK
-from buildkit_builder.wire import services
-from buildkit_builder.wire.fsutil_pb2 import Packet
 from tests.session.harness import Tree, attach, ending, write_tree
 
 
@@ -403,9 +403,9 @@ async def test_several_transfers_at_once(tmp_path: Path) -> None:
 MEASURE = """
 import asyncio, resource, sys
 from pathlib import Path
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.session.server import Server
-from buildkit_builder.wire.fsutil_pb2 import Packet
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.buildkit.session.server import Server
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet
 
 class Call:
     "A daemon that asks for every file as it is listed, and takes all."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.session.follow import follow_links
+from buildkit_builder.buildkit.session.follow import follow_links
 from tests.session.harness import write_tree
 
 

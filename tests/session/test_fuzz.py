@@ -13,16 +13,16 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildkit_builder.buildkit.session.automaton import Automaton
+from buildkit_builder.buildkit.session.hpack import Decoder, HpackError, encode
+from buildkit_builder.buildkit.session.http2 import Connection
+from buildkit_builder.buildkit.session.patterns import Matcher, PatternError
+from buildkit_builder.buildkit.session.receive import Receiver
+from buildkit_builder.buildkit.session.server import RpcError
+from buildkit_builder.buildkit.session.stream import ProtocolError, Stream
+from buildkit_builder.buildkit.session.walk import MODE_DIR, MODE_SYMLINK
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.session.automaton import Automaton
-from buildkit_builder.session.hpack import Decoder, HpackError, encode
-from buildkit_builder.session.http2 import Connection
-from buildkit_builder.session.patterns import Matcher, PatternError
-from buildkit_builder.session.receive import Receiver
-from buildkit_builder.session.server import RpcError
-from buildkit_builder.session.stream import ProtocolError, Stream
-from buildkit_builder.session.walk import MODE_DIR, MODE_SYMLINK
-from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LIMIT_SECONDS = 30

@@ -13,22 +13,22 @@ import grpc
 import grpc.aio
 import pytest
 
+from buildkit_builder.buildkit.session import http2, receive
+from buildkit_builder.buildkit.session import session as sessions
+from buildkit_builder.buildkit.session.attachable import Attachable
+from buildkit_builder.buildkit.session.content import ContentStores
+from buildkit_builder.buildkit.session.filesend import Directory, FileReceiver
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.buildkit.session.secrets import Secrets
+from buildkit_builder.buildkit.session.server import Call, Server
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.session.ssh import SshAgent
+from buildkit_builder.buildkit.session.stream import STREAM_WINDOW, ProtocolError
+from buildkit_builder.buildkit.session.walk import MODE_DIR
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat
+from buildkit_builder.buildkit.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from buildkit_builder.errors import BuildKitError, DaemonLostError
-from buildkit_builder.session import http2, receive
-from buildkit_builder.session import session as sessions
-from buildkit_builder.session.attachable import Attachable
-from buildkit_builder.session.content import ContentStores
-from buildkit_builder.session.filesend import Directory, FileReceiver
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.session.server import Call, Server
-from buildkit_builder.session.session import Session
-from buildkit_builder.session.ssh import SshAgent
-from buildkit_builder.session.stream import STREAM_WINDOW, ProtocolError
-from buildkit_builder.session.walk import MODE_DIR
-from buildkit_builder.wire import services
-from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
-from buildkit_builder.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from tests.session.harness import Daemon, attach, ending, raw, write_tree
 from tests.session.peer import (
     DATA,
@@ -170,7 +170,7 @@ async def test_what_is_not_read_is_bounded_over_all_streams(monkeypatch: pytest.
 
 async def test_messages_that_are_never_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many large messages at once are refused, and one that says it is larger than any is too."""
-    monkeypatch.setattr("buildkit_builder.session.server._INCOMPLETE_LIMIT", 1 << 20)
+    monkeypatch.setattr("buildkit_builder.buildkit.session.server._INCOMPLETE_LIMIT", 1 << 20)
     session = Session([Patient()])
     async with attacked(session) as peer:
         await peer.send(request(1, STUCK), frame(DATA, 0, 1, message(b"", size=(1 << 32) - 1)))

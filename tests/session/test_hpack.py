@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.session.hpack import Decoder, Header, HpackError, encode
+from buildkit_builder.buildkit.session.hpack import Decoder, Header, HpackError, encode
 
 REQUEST = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com")]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from buildkit_builder.buildkit.session import layout
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.session import layout
 
 
 def blob(folder: Path, content: bytes | dict[str, Any]) -> dict[str, Any]:

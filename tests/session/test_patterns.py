@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.session.patterns import Matcher, PatternError, parse_dockerignore
+from buildkit_builder.buildkit.session.patterns import Matcher, PatternError, parse_dockerignore
 
 names = st.text("ab.c", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
 paths = st.lists(names, min_size=1, max_size=4).map("/".join)

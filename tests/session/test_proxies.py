@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_builder.buildkit.session.credentials import Credentials
+from buildkit_builder.buildkit.session.proxies import Proxy, proxy_for
+from buildkit_builder.buildkit.session.tokens import Challenge, fetch_token
 from buildkit_builder.errors import RegistryError
-from buildkit_builder.session.credentials import Credentials
-from buildkit_builder.session.proxies import Proxy, proxy_for
-from buildkit_builder.session.tokens import Challenge, fetch_token
 from tests.fakes import certificates
 from tests.session.token_server import token_server
 from tests.session.web_proxy import web_proxy

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder.session.registries import Registries
+from buildkit_builder.buildkit.session.registries import Registries
 
 DOCKERFILE = """
 ARG REGISTRY=reg.corp:5000

@@ -4,11 +4,11 @@ import grpc
 import grpc.aio
 import pytest
 
+from buildkit_builder.buildkit.session.secrets import Secrets, SecretValue
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from buildkit_builder.errors import ImageError, MissingSecretError
-from buildkit_builder.session.secrets import Secrets, SecretValue
-from buildkit_builder.session.session import Session
-from buildkit_builder.wire import services
-from buildkit_builder.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from tests.session.harness import attach
 
 

@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from buildkit_builder.buildkit.session.server import Call, Handler, RpcError, Server
+from buildkit_builder.buildkit.session.tunnel import Tunnel
 from buildkit_builder.errors import ImageError, SourceError
-from buildkit_builder.session.server import Call, Handler, RpcError, Server
-from buildkit_builder.session.tunnel import Tunnel
 from tests.session.harness import EOF, MemoryCall, bridged, raw
 
 METHOD = "/test.Service/Method"

@@ -10,10 +10,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder.session.session import Session
-from buildkit_builder.session.ssh import SshAgent
-from buildkit_builder.wire import services
-from buildkit_builder.wire.ssh_pb2 import BytesMessage, CheckAgentRequest, CheckAgentResponse
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.session.ssh import SshAgent
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.ssh_pb2 import BytesMessage, CheckAgentRequest, CheckAgentResponse
 from tests.session.harness import attach, ending
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.session.times import ToldTimes
-from buildkit_builder.session.walk import MODE_DIR, MODE_SYMLINK, Entry
+from buildkit_builder.buildkit.session.times import ToldTimes
+from buildkit_builder.buildkit.session.walk import MODE_DIR, MODE_SYMLINK, Entry
 
 NOW = 1_700_000_000_000_000_000
 THEN = 1_600_000_000_123_456_789

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import truststore
 
+from buildkit_builder.buildkit.session.credentials import Credentials
+from buildkit_builder.buildkit.session.tokens import Challenge, fetch_token
+from buildkit_builder.buildkit.session.web import Trust
 from buildkit_builder.errors import CredentialsError, RegistryError
-from buildkit_builder.session.credentials import Credentials
-from buildkit_builder.session.tokens import Challenge, fetch_token
-from buildkit_builder.session.web import Trust
 from tests.fakes import certificates
 from tests.fakes.certificates import Certificates
 from tests.session.token_server import TokenServer, token_server

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit_builder.errors import SourceError, SourceNameError
-from buildkit_builder.session.patterns import Matcher
-from buildkit_builder.session.walk import (
+from buildkit_builder.buildkit.session.patterns import Matcher
+from buildkit_builder.buildkit.session.walk import (
     MODE_CHAR_DEVICE,
     MODE_DEVICE,
     MODE_DIR,
@@ -29,6 +28,7 @@ from buildkit_builder.session.walk import (
     walk_files,
     xattrs_of,
 )
+from buildkit_builder.errors import SourceError, SourceNameError
 from tests.session.harness import write_tree
 
 names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8).filter(

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder import llb
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.errors import StepFailedError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
@@ -16,9 +18,7 @@ from buildkit_builder.plan.steering import FOLLOWS
 from buildkit_builder.plan.wheels import AHEAD
 from buildkit_builder.solve.frontend import ImageFrontend
 from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.once import Once
 from buildkit_builder.spec import AptLayer, ImageSpec, PipLayer
-from buildkit_builder.wire import gateway_pb2, services
 from tests.fakes.buildkit import Refusal, exit_message, vertex
 from tests.solve.test_frontend import ARM64, Bench, Daemon, running
 

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder.client import events
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit.api import events
+from buildkit_builder.buildkit.build import build
+from buildkit_builder.buildkit.build.cache_export import has_made_something
+from buildkit_builder.buildkit.build.cache_news import CacheNews, not_written
+from buildkit_builder.buildkit.build.request import CacheEntry, CacheExport
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.trace import Trace
+from buildkit_builder.buildkit.session import layout
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, services
 from buildkit_builder.errors import SolveError, StepFailedError
-from buildkit_builder.progress.trace import Trace
-from buildkit_builder.session import layout
-from buildkit_builder.solve import build
-from buildkit_builder.solve.cache_export import has_made_something
-from buildkit_builder.solve.cache_news import CacheNews, not_written
-from buildkit_builder.solve.request import CacheEntry, CacheExport
-from buildkit_builder.wire import control_pb2, gateway_pb2, services
 from tests.fakes.buildkit import Build, Refusal, exit_message
 from tests.solve.test_run import PLATFORM, Daemon, Told, request
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_builder.buildkit.build import DockerArchive, Exporter, Files, OciArchive, Push, TarArchive
+from buildkit_builder.buildkit.build.delivery import Delivery
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.wire import services
+from buildkit_builder.buildkit.wire.filesync_pb2 import BytesMessage
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat
 from buildkit_builder.errors import BuildKitError, ConfigError
-from buildkit_builder.session.session import Session
-from buildkit_builder.solve import DockerArchive, Exporter, Files, OciArchive, Push, TarArchive
-from buildkit_builder.solve.delivery import Delivery
-from buildkit_builder.wire import services
-from buildkit_builder.wire.filesync_pb2 import BytesMessage
-from buildkit_builder.wire.fsutil_pb2 import Packet, Stat
 from tests.session.harness import EOF, attach
 
 INDEX = "buildkit-attachable-exporter-id"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_builder.buildkit.build import DockerArchive, Exporter, Files, LoadIntoEngine, OciArchive, Push, TarArchive
+from buildkit_builder.buildkit.build.exporters import Compression
 from buildkit_builder.config import Annotation
 from buildkit_builder.errors import ConfigError
-from buildkit_builder.solve import DockerArchive, Exporter, Files, LoadIntoEngine, OciArchive, Push, TarArchive
-from buildkit_builder.solve.exporters import Compression
 
 PATH = Path("made.tar")
 PUSHED = {"name": "r.example/a:1", "push": "true", "store": "false", "unpack": "false"}

@@ -10,12 +10,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.build.files import FilesSession, SharedFiles
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session.filesync import LocalDirectory
 from buildkit_builder.errors import SourceError
-from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.solve.files import FilesSession, SharedFiles
 from tests.fakes.buildkit import FakeBuildKit
 from tests.session.harness import Daemon, MemoryCall, Tree, write_tree
 

@@ -13,23 +13,23 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.gateway import Gateway, ResolvedImage
-from buildkit_builder.client.results import Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.gateway import Gateway, ResolvedImage
+from buildkit_builder.buildkit.api.results import Result
+from buildkit_builder.buildkit.build.mirrors import NO_MIRRORS, Mirrors
+from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.build.request import CacheEntry
+from buildkit_builder.buildkit.build.roles import Roles
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session.registries import Registries
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, services
 from buildkit_builder.errors import BuildKitError, CapabilityError
 from buildkit_builder.lower import Environment
 from buildkit_builder.plan import plan
-from buildkit_builder.session.registries import Registries
 from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.mirrors import NO_MIRRORS, Mirrors
-from buildkit_builder.solve.once import Once
-from buildkit_builder.solve.request import CacheEntry
-from buildkit_builder.solve.roles import Roles
 from buildkit_builder.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
-from buildkit_builder.wire import control_pb2, gateway_pb2, services
 from tests.fakes.buildkit import FakeBuildKit, Refusal
 
 DIGEST = f"sha256:{'a' * 64}"

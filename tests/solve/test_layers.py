@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from buildkit_builder.llb.lineage import Output
-from buildkit_builder.solve.layers import SharedLayers, Turn
+from buildkit_builder.buildkit.build.layers import SharedLayers, Turn
+from buildkit_builder.buildkit.llb.lineage import Output
 
 A, B, C = ((letter, 0) for letter in "abc")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from buildkit_builder.session.session import Session
-from buildkit_builder.session.walk import MODE_SYMLINK
-from buildkit_builder.solve import Files, TarArchive
-from buildkit_builder.solve.delivery import Delivery
-from buildkit_builder.wire.fsutil_pb2 import Stat
+from buildkit_builder.buildkit.build import Files, TarArchive
+from buildkit_builder.buildkit.build.delivery import Delivery
+from buildkit_builder.buildkit.session.session import Session
+from buildkit_builder.buildkit.session.walk import MODE_SYMLINK
+from buildkit_builder.buildkit.wire.fsutil_pb2 import Stat
 from tests.disks import Mount, caseless, mount
 from tests.solve.test_delivery import FOLDER, names, send, send_tree
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from buildkit_builder.client.connection import Connection, Pool
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.nodes import Node, Share
+from buildkit_builder.buildkit.build import BuildResult
+from buildkit_builder.buildkit.connect.connection import Connection, Pool
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.find.nodes import Node, Share
+from buildkit_builder.buildkit.llb import Platform
+from buildkit_builder.buildkit.wire import services
 from buildkit_builder.errors import (
     BuildKitError,
     CapabilityError,
@@ -19,10 +22,7 @@ from buildkit_builder.errors import (
     EndpointError,
     StepFailedError,
 )
-from buildkit_builder.llb import Platform
-from buildkit_builder.solve import BuildResult
 from buildkit_builder.solve.nodes import build_on_nodes, first_reached
-from buildkit_builder.wire import services
 from tests.fakes.buildkit import FakeBuildKit
 
 AMD64, ARM64 = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from buildkit_builder.solve.once import Once
+from buildkit_builder.buildkit.build.once import Once
 from tests.progress.support import Clock
 
 

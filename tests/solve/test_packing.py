@@ -12,14 +12,14 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.events import StatusUpdate, VertexEvent
-from buildkit_builder.solve import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive, packing
-from buildkit_builder.solve.exporters import Compression
-from buildkit_builder.solve.mirrors import Mirrors
-from buildkit_builder.solve.packing import LayerWatch
-from buildkit_builder.wire import control_pb2, services
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.events import StatusUpdate, VertexEvent
+from buildkit_builder.buildkit.build import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive, packing
+from buildkit_builder.buildkit.build.exporters import Compression
+from buildkit_builder.buildkit.build.mirrors import Mirrors
+from buildkit_builder.buildkit.build.packing import LayerWatch
+from buildkit_builder.buildkit.wire import control_pb2, services
 from tests.fakes.panics import panics_of
 
 PLATFORM = llb.Platform()

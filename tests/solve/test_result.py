@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build.result import CONFIG_KEY, images_of, result_of
 from buildkit_builder.errors import SolveError
-from buildkit_builder.solve.result import CONFIG_KEY, images_of, result_of
 
 ARM64, AMD64 = llb.Platform(architecture="arm64"), llb.Platform(architecture="amd64")
 

@@ -8,17 +8,17 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.events import ProgressGroup, StatusUpdate, VertexEvent
-from buildkit_builder.client.gateway import ResolvedImage
-from buildkit_builder.client.results import Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.events import ProgressGroup, StatusUpdate, VertexEvent
+from buildkit_builder.buildkit.api.gateway import ResolvedImage
+from buildkit_builder.buildkit.api.results import Result
+from buildkit_builder.buildkit.build.cache_news import CacheNews
+from buildkit_builder.buildkit.build.mirrors import Mirrors
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.build.roles import Roles, uncached
+from buildkit_builder.buildkit.wire import services
 from buildkit_builder.errors import BuildKitError, StepFailedError
-from buildkit_builder.solve.cache_news import CacheNews
 from buildkit_builder.solve.lookup import resolve_image
-from buildkit_builder.solve.mirrors import Mirrors
-from buildkit_builder.solve.request import Bridge
-from buildkit_builder.solve.roles import Roles, uncached
-from buildkit_builder.wire import services
 from tests.fakes.buildkit import exit_message, vertex
 from tests.solve.test_run import PLATFORM, Bench, Calls, bench, request
 

@@ -11,11 +11,27 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.events import StatusUpdate
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.events import StatusUpdate
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build import (
+    BuildRequest,
+    BuildResult,
+    DockerArchive,
+    OciArchive,
+    Push,
+    TarArchive,
+    build,
+    run,
+)
+from buildkit_builder.buildkit.build.exporters import Compression
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.build.mirrors import Mirrors
+from buildkit_builder.buildkit.build.request import Bridge, CacheEntry, CacheExport
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session.secrets import Secrets
+from buildkit_builder.buildkit.wire import control_pb2, filesync_pb2, rpcstatus_pb2, services
 from buildkit_builder.config import Annotation
 from buildkit_builder.errors import (
     BuildKitError,
@@ -26,13 +42,6 @@ from buildkit_builder.errors import (
     SolveError,
     StepFailedError,
 )
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, BuildResult, DockerArchive, OciArchive, Push, TarArchive, build, run
-from buildkit_builder.solve.exporters import Compression
-from buildkit_builder.solve.graph import GraphFrontend
-from buildkit_builder.solve.mirrors import Mirrors
-from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
-from buildkit_builder.wire import control_pb2, filesync_pb2, rpcstatus_pb2, services
 from tests.fakes.buildkit import LLB_CAPS, Build, FakeBuildKit, abort, exit_message, vertex
 
 PLATFORM = llb.Platform(architecture="amd64")
