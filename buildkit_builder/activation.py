@@ -285,7 +285,7 @@ def _enabled() -> bool:
     from flyte.errors import ImageBuildError
 
     from buildkit_builder import flyte_settings
-    from buildkit_builder.unforeseen import as_ours
+    from buildkit_builder.image.unforeseen import as_ours
 
     try:
         return flyte_settings.load().enabled

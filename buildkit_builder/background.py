@@ -23,9 +23,9 @@ from typing import IO
 from buildkit_builder import config, image_build
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ImageError
+from buildkit_builder.image.spec import secrets_of
+from buildkit_builder.image.unforeseen import as_ours
 from buildkit_builder.image_build import Spec
-from buildkit_builder.spec import secrets_of
-from buildkit_builder.unforeseen import as_ours
 
 _LOGS_MAX = 100
 _PACKAGE = Path(__file__).with_name("__init__.py")

@@ -10,7 +10,7 @@ from flyte.errors import ImageBuildError
 
 from buildkit_builder import flyte_names
 from buildkit_builder.errors import BuildKitError, ConfigError
-from buildkit_builder.unforeseen import as_ours
+from buildkit_builder.image.unforeseen import as_ours
 
 if TYPE_CHECKING:
     from flyte import ImageBuild

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from buildkit_builder.errors import ImageError
-from buildkit_builder.unforeseen import as_ours
+from buildkit_builder.image.unforeseen import as_ours
 
 if TYPE_CHECKING:
     from flyte import Image

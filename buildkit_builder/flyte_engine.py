@@ -131,7 +131,7 @@ def _named(image: Any, error: Exception) -> Exception:
 def _reason(image: Any, error: Exception) -> Exception:
     """Why an image has no name: what is wrong with it, if that is what we would say."""
     from buildkit_builder import flyte_image
-    from buildkit_builder.unforeseen import as_ours
+    from buildkit_builder.image.unforeseen import as_ours
 
     try:
         flyte_image.read(image)

@@ -15,7 +15,7 @@ import pytest
 import buildkit_builder
 from buildkit_builder import background
 from buildkit_builder.config import Settings
-from buildkit_builder.spec import DockerfileSpec
+from buildkit_builder.image.spec import DockerfileSpec
 
 NOWHERE = "unix:///nonexistent/buildkitd.sock"
 # Modules of Python's own, of packages that are installed, and those that Python loads by itself.
@@ -31,7 +31,7 @@ import flyte._status, flyte.config, secrets, uuid
 sys.path[:0] = HERE
 from buildkit_builder import background
 from buildkit_builder.config import Settings
-from buildkit_builder.spec import DockerfileSpec
+from buildkit_builder.image.spec import DockerfileSpec
 sys.path[:0] = USERS
 spec = DockerfileSpec(reference="r/x:1", push=True, dockerfile=Path(USERS[0], "Dockerfile"), platforms=("linux/amd64",))
 log = background.start(spec, Settings(endpoint="unix:///nonexistent/buildkitd.sock"))

@@ -26,7 +26,7 @@ from buildkit_builder.checker import BuildKitImageChecker
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, SecretArgument
 from buildkit_builder.errors import EndpointError, ImageError, MissingSecretError
-from buildkit_builder.spec import DockerfileSpec, SecretRef
+from buildkit_builder.image.spec import DockerfileSpec, SecretRef
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOWHERE = "unix:///nonexistent/buildkitd.sock"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build.request import CacheEntry, CacheExport
-from buildkit_builder.caches import Caches
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ConfigError
+from buildkit_builder.image.caches import Caches
 
 AMD64, ARM64 = llb.Platform(architecture="amd64"), llb.Platform(architecture="arm64")
 BRANCH = {"GITLAB_CI": "true", "CI_COMMIT_BRANCH": "mine", "CI_DEFAULT_BRANCH": "main"}

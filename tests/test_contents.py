@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import contents, file_digests
 from buildkit_builder.buildkit.session.filesync import LocalDirectory
-from buildkit_builder.identity import UNKNOWN
+from buildkit_builder.image import contents, file_digests
+from buildkit_builder.image.identity import UNKNOWN
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from buildkit_builder.buildkit.build import BuildResult
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.session.docker_config import DockerConfig
-from buildkit_builder.destination import push_from_engine
 from buildkit_builder.errors import RegistryError
+from buildkit_builder.image.destination import push_from_engine
 
 IMAGE = "r.example/x:1"
 

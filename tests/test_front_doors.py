@@ -20,7 +20,7 @@ from flyte import Image
 from flyte._internal.imagebuild import image_builder
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import activation, background, caches, contents, destination, flyte_image, flyte_settings
+from buildkit_builder import activation, background, flyte_image, flyte_settings
 from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.api.gateway import Gateway
@@ -34,9 +34,9 @@ from buildkit_builder.buildkit.session.session import Session
 from buildkit_builder.checker import BuildKitImageChecker, asked_for
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ConfigError, EndpointError, ImageError
-from buildkit_builder.identity import Identity
+from buildkit_builder.image import caches, contents, destination, dockerfile, frontend, memory, platform_build, probe
+from buildkit_builder.image.identity import Identity
 from buildkit_builder.image_build import dry_run, job, order, sharing
-from buildkit_builder.solve import dockerfile, frontend, memory, platform_build, probe
 from tests.fakes.buildkit import FakeBuildKit
 
 # The package gives its function this name.

@@ -15,7 +15,7 @@ import click
 from buildkit_builder.buildkit.terminal import printable
 
 if TYPE_CHECKING:
-    from buildkit_builder.lower import Placed
+    from buildkit_builder.image.lower import Placed
 
 Outlines = Mapping[str, Sequence["Placed"]]
 
@@ -32,7 +32,7 @@ def plan(file: Path, environment: str, form: str | None) -> None:
     """
     from buildkit_builder import flyte_image, flyte_settings, image_build
     from buildkit_builder.errors import BuildKitError
-    from buildkit_builder.spec import DockerfileSpec
+    from buildkit_builder.image.spec import DockerfileSpec
 
     try:
         settings = flyte_settings.load()

@@ -20,7 +20,7 @@ from buildkit_builder.flyte_image.layers import read_layer
 from buildkit_builder.flyte_image.secrets import secret_ref
 from buildkit_builder.flyte_image.texts import check, named
 from buildkit_builder.flyte_image.uv_files import ABSOLUTE, place_of
-from buildkit_builder.spec import (
+from buildkit_builder.image.spec import (
     CopyLayer,
     DockerfileSpec,
     ImageSpec,

@@ -19,8 +19,8 @@ from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
 from buildkit_builder.flyte_image.texts import check_layer
 from buildkit_builder.flyte_names import KNOWN_FLYTE
-from buildkit_builder.lower.words import join_lines
-from buildkit_builder.spec import (
+from buildkit_builder.image.lower.words import join_lines
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,

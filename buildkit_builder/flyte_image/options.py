@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flyte import _image as flyte_layers
 
-from buildkit_builder.spec import PipOptions
+from buildkit_builder.image.spec import PipOptions
 
 
 def pip_options(layer: flyte_layers.PipOption) -> PipOptions:

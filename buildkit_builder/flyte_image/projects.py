@@ -12,7 +12,7 @@ from buildkit_builder.flyte_image.header import reading
 from buildkit_builder.flyte_image.options import pip_options
 from buildkit_builder.flyte_image.secrets import layer_secrets
 from buildkit_builder.flyte_image.uv_files import editables, is_outside, place_of
-from buildkit_builder.spec import (
+from buildkit_builder.image.spec import (
     CopyLayer,
     LocalFiles,
     PipOptions,

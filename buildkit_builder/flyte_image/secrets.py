@@ -7,7 +7,7 @@ from typing import Any
 from flyte import Secret
 
 from buildkit_builder.errors import ImageError
-from buildkit_builder.spec import SecretRef
+from buildkit_builder.image.spec import SecretRef
 
 
 def layer_secrets(layer: Any) -> tuple[SecretRef, ...]:

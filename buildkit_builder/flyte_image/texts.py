@@ -11,7 +11,7 @@ from flyte import Image
 from flyte import _image as flyte_layers
 
 from buildkit_builder.errors import ImageError
-from buildkit_builder.spec import LocalFiles
+from buildkit_builder.image.spec import LocalFiles
 
 _METHODS: tuple[tuple[type, str], ...] = (
     (flyte_layers.Requirements, "with_requirements"),

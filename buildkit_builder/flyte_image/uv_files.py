@@ -16,7 +16,7 @@ from typing import Any
 import tomli
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.spec import LocalFiles
+from buildkit_builder.image.spec import LocalFiles
 
 ABSOLUTE = "_flyte_abs_context"
 """The folder of the context of Flyte's own builder for what is not below the folder that the user stands in."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from buildkit_builder import config, contents, flyte_image
+from buildkit_builder import config, flyte_image
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build.request import CacheEntry, Frontend
 from buildkit_builder.buildkit.session.filesync import LocalDirectory
@@ -23,14 +23,15 @@ from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import ConfigError
 from buildkit_builder.flyte_image import read_patterns, read_text
-from buildkit_builder.identity import Identity
-from buildkit_builder.lower import Environment
-from buildkit_builder.plan import DockerfileLines, LocalSource, Plan, plan
-from buildkit_builder.solve.dockerfile import DockerfileFrontend
-from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.memory import Memory
-from buildkit_builder.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
-from buildkit_builder.unforeseen import only_ours
+from buildkit_builder.image import contents
+from buildkit_builder.image.dockerfile import DockerfileFrontend
+from buildkit_builder.image.frontend import ImageFrontend
+from buildkit_builder.image.identity import Identity
+from buildkit_builder.image.lower import Environment
+from buildkit_builder.image.memory import Memory
+from buildkit_builder.image.plan import DockerfileLines, LocalSource, Plan, plan
+from buildkit_builder.image.spec import DockerfileSpec, ImageSpec, LabelsLayer, UvProjectLayer
+from buildkit_builder.image.unforeseen import only_ours
 
 _MADE_UP = 1 << 40  # the bit that marks addresses of groups, which no card has
 

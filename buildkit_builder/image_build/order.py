@@ -21,10 +21,14 @@ from buildkit_builder.buildkit.session.filesync import FileSync
 from buildkit_builder.buildkit.session.registries import Registries
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.buildkit.wire import sourcepolicy_pb2
-from buildkit_builder.caches import Caches
 from buildkit_builder.config import Settings
-from buildkit_builder.destination import Destination, push_from_engine
-from buildkit_builder.identity import Identity
+from buildkit_builder.image.caches import Caches
+from buildkit_builder.image.destination import Destination, push_from_engine
+from buildkit_builder.image.identity import Identity
+from buildkit_builder.image.lower import CA_SECRET
+from buildkit_builder.image.memory import Memory
+from buildkit_builder.image.spec import secrets_of
+from buildkit_builder.image.unforeseen import only_ours
 from buildkit_builder.image_build.job import (
     DockerfileJob,
     ImageJob,
@@ -36,10 +40,6 @@ from buildkit_builder.image_build.job import (
 )
 from buildkit_builder.image_build.secret_values import all_secrets, redactor, secret_values
 from buildkit_builder.image_build.sharing import Common
-from buildkit_builder.lower import CA_SECRET
-from buildkit_builder.solve.memory import Memory
-from buildkit_builder.spec import secrets_of
-from buildkit_builder.unforeseen import only_ours
 
 _DAY_SECONDS = 24 * 3600.0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import MissingSecretError
-from buildkit_builder.lower import CA_SECRET
-from buildkit_builder.spec import SecretRef
+from buildkit_builder.image.lower import CA_SECRET
+from buildkit_builder.image.spec import SecretRef
 
 
 def secret_values(secrets: tuple[SecretRef, ...], environ: Mapping[str, str]) -> dict[str, bytes]:

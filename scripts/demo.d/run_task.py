@@ -21,7 +21,7 @@ from buildkit_builder.buildkit.build.request import Bridge
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Settings
-from buildkit_builder.solve.lookup import resolve_image
+from buildkit_builder.image.lookup import resolve_image
 
 CODE = "import hello; open('/result', 'w').write(hello.describe.func(100))"
 

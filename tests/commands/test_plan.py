@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from buildkit_builder.commands.plan import as_dot, as_json, as_tree
-from buildkit_builder.lower import Placed
+from buildkit_builder.image.lower import Placed
 from tests.conftest import Engine
 
 STEPS = (

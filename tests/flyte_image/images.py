@@ -10,7 +10,7 @@ from flyte import Image
 from flyte import _image as flyte_layers
 
 from buildkit_builder import flyte_image
-from buildkit_builder.spec import CopyLayer, ImageSpec, Layer, LocalFiles, SecretRef
+from buildkit_builder.image.spec import CopyLayer, ImageSpec, Layer, LocalFiles, SecretRef
 
 TOKEN = SecretRef(id="flyte/TOKEN", variable="TOKEN", source_variable="TOKEN", source_file="/etc/secrets/TOKEN")
 

@@ -13,7 +13,7 @@ from flyte._internal.imagebuild.utils import get_and_list_dockerignore
 
 from buildkit_builder import flyte_image
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.spec import (
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,

@@ -12,7 +12,7 @@ from flyte import Image, Secret
 from flyte import _image as flyte_layers
 
 from buildkit_builder.errors import ImageError, MissingSourceError, UnsupportedLayerError
-from buildkit_builder.spec import (
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     DockerfileLayer,

@@ -14,7 +14,7 @@ from flyte._code_bundle._ignore import STANDARD_IGNORE_PATTERNS
 from flyte._internal.imagebuild.utils import PIXI_PROJECT_DIR, PIXI_VERSION
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.spec import (
+from buildkit_builder.image.spec import (
     CopyLayer,
     LocalFiles,
     PipOptions,

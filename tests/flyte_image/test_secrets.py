@@ -10,7 +10,7 @@ import pytest
 from flyte import Secret
 
 from buildkit_builder.errors import ImageError
-from buildkit_builder.spec import SecretRef, secrets_of
+from buildkit_builder.image.spec import SecretRef, secrets_of
 from tests.flyte_image.images import TOKEN, base, read
 
 

@@ -15,8 +15,8 @@ from buildkit_builder.buildkit.wire import control_pb2, services
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import BuildKitError
+from buildkit_builder.image.spec import CommandsLayer, ImageSpec
 from buildkit_builder.image_build import order
-from buildkit_builder.spec import CommandsLayer, ImageSpec
 from tests.fakes.buildkit import FakeBuildKit
 
 PUSHED = f"sha256:{'0' * 64}"

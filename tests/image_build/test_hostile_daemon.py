@@ -16,7 +16,15 @@ from buildkit_builder.buildkit.wire.auth_pb2 import CredentialsRequest, Credenti
 from buildkit_builder.buildkit.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CredentialsError
-from buildkit_builder.spec import CommandsLayer, CopyLayer, DockerfileSpec, ImageSpec, Layer, LocalFiles, SecretRef
+from buildkit_builder.image.spec import (
+    CommandsLayer,
+    CopyLayer,
+    DockerfileSpec,
+    ImageSpec,
+    Layer,
+    LocalFiles,
+    SecretRef,
+)
 from tests.fakes.buildkit import FakeBuildKit, Refusal
 from tests.session.harness import Daemon, MemoryCall, ending
 

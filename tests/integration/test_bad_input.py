@@ -16,8 +16,8 @@ from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit.connect.connection import Connection
 from buildkit_builder.buildkit.wire import services
 from buildkit_builder.config import Settings
-from buildkit_builder.destination import Destination
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.image.destination import Destination
+from buildkit_builder.image.spec import ImageSpec
 from tests.conftest import Engine
 from tests.fakes.buildkit import FakeBuildKit
 from tests.fakes.docker_engine import FakeEngine

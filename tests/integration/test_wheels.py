@@ -22,8 +22,8 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.errors import StepFailedError
-from buildkit_builder.plan.steering import FOLLOWS
-from buildkit_builder.plan.wheels import (
+from buildkit_builder.image.plan.steering import FOLLOWS
+from buildkit_builder.image.plan.wheels import (
     NO_BUILDS,
     UV_CACHE,
     WORK_FOLDER,
@@ -32,7 +32,7 @@ from buildkit_builder.plan.wheels import (
     dependencies,
     wheels,
 )
-from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
+from buildkit_builder.image.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 from tests.integration.verdict import Distribution, Verdict, read_verdict

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.wire import ops_pb2
-from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, Resolved, lower
-from buildkit_builder.plan import plan
-from buildkit_builder.spec import CopyLayer, ImageSpec, Layer, LocalFiles
+from buildkit_builder.image.lower import BuildLines, Environment, Lowered, Question, Resolved, lower
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.spec import CopyLayer, ImageSpec, Layer, LocalFiles
 
 AMD64 = llb.Platform(architecture="amd64")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

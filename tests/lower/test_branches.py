@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.llb.files import FileOp, MakeFile
 from buildkit_builder.buildkit.llb.merge import DiffOp, MergeOp
-from buildkit_builder.lower.branches import Branches
+from buildkit_builder.image.lower.branches import Branches
 
 BASE = llb.image("debian:12")
 TREE = dict[str, str]

@@ -9,9 +9,9 @@ import pytest
 
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.wire import ops_pb2
-from buildkit_builder.lower import BuildLines, Environment, Lowered
-from buildkit_builder.plan import plan
-from buildkit_builder.spec import (
+from buildkit_builder.image.lower import BuildLines, Environment, Lowered
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     DockerfileLayer,

@@ -12,9 +12,9 @@ import pytest
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.wire import ops_pb2
 from buildkit_builder.errors import ImageError
-from buildkit_builder.lower import CA_SECRET, Environment
-from buildkit_builder.plan import plan
-from buildkit_builder.spec import (
+from buildkit_builder.image.lower import CA_SECRET, Environment
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,

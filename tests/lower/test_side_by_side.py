@@ -12,9 +12,9 @@ from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.llb.merge import DiffOp, MergeOp
 from buildkit_builder.buildkit.wire import ops_pb2
 from buildkit_builder.errors import CapabilityError
-from buildkit_builder.lower import BuildLines, Environment, Lowered, Question, Resolved, ResolveImage, lower
-from buildkit_builder.plan import plan
-from buildkit_builder.spec import (
+from buildkit_builder.image.lower import BuildLines, Environment, Lowered, Question, Resolved, ResolveImage, lower
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     DockerfileLayer,

@@ -10,7 +10,7 @@ import pytest
 from flyte import Image
 
 from buildkit_builder import flyte_image
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.image.spec import ImageSpec
 from tests.conftest import Engine
 from tests.parity.random_layers.layers import SITE, evaluated
 from tests.parity.random_layers.sequences import ignored_on

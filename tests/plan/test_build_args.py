@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from buildkit_builder.plan import SetEnv, plan
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.image.plan import SetEnv, plan
+from buildkit_builder.image.spec import ImageSpec
 
 SPEC = ImageSpec(
     reference="r.example/a:1", push=True, base="debian:12", platforms=("linux/amd64",), python_version=(3, 12),
@@ -15,7 +15,7 @@ SPEC = ImageSpec(
 
 def environment(build_args: Mapping[str, str], base: Mapping[str, str]) -> tuple[str, str]:
     """`VIRTUALENV` and `UV_PYTHON` as an image on a base with these variables would have them."""
-    from buildkit_builder.lower.words import expand_value
+    from buildkit_builder.image.lower.words import expand_value
 
     first = next(step for step in plan(SPEC, build_args).steps if isinstance(step, SetEnv))
     variables = {key: expand_value(text, base) for key, text in first.variables}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.plan import (
+from buildkit_builder.image.plan import (
     CopyImage,
     CopyLocal,
     DockerfileLines,
@@ -26,7 +26,7 @@ from buildkit_builder.plan import (
     Workdir,
     plan,
 )
-from buildkit_builder.spec import (
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flyte._internal.imagebuild import docker_builder
 
-from buildkit_builder.plan import CacheMount, CopyImage, CopyLocal, Plan, Run, SetEnv, WriteFile, plan
-from buildkit_builder.spec import (
+from buildkit_builder.image.plan import CacheMount, CopyImage, CopyLocal, Plan, Run, SetEnv, WriteFile, plan
+from buildkit_builder.image.spec import (
     ImageSpec,
     Layer,
     LocalFiles,

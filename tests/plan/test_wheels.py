@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.plan.wheels import (
-    PythonLayer,
-    Wheels,
-    dependencies,
-    objection,
-    wheels,
-)
-from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer, WheelLayer
+from buildkit_builder.image.plan.wheels import PythonLayer, Wheels, dependencies, objection, wheels
+from buildkit_builder.image.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer, WheelLayer
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "plan"
 INSTALL = "uv pip install --python $UV_PYTHON"

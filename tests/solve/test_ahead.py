@@ -12,13 +12,13 @@ from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build.once import Once
 from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.errors import StepFailedError
-from buildkit_builder.lower import Environment
-from buildkit_builder.plan import plan
-from buildkit_builder.plan.steering import FOLLOWS
-from buildkit_builder.plan.wheels import AHEAD
-from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.memory import Memory
-from buildkit_builder.spec import AptLayer, ImageSpec, PipLayer
+from buildkit_builder.image.frontend import ImageFrontend
+from buildkit_builder.image.lower import Environment
+from buildkit_builder.image.memory import Memory
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.plan.steering import FOLLOWS
+from buildkit_builder.image.plan.wheels import AHEAD
+from buildkit_builder.image.spec import AptLayer, ImageSpec, PipLayer
 from tests.fakes.buildkit import Refusal, exit_message, vertex
 from tests.solve.test_frontend import ARM64, Bench, Daemon, running
 

@@ -10,7 +10,7 @@ import pytest
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.errors import ImageError
-from buildkit_builder.solve.dockerfile import DockerfileFrontend
+from buildkit_builder.image.dockerfile import DockerfileFrontend
 from tests.solve.test_run import Bench, Daemon, bench_of, request
 
 AMD64, ARM64 = llb.Platform(), llb.Platform(architecture="arm64")

@@ -26,10 +26,10 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.session.registries import Registries
 from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, services
 from buildkit_builder.errors import BuildKitError, CapabilityError
-from buildkit_builder.lower import Environment
-from buildkit_builder.plan import plan
-from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
+from buildkit_builder.image.frontend import ImageFrontend
+from buildkit_builder.image.lower import Environment
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.spec import CommandsLayer, DockerfileLayer, ImageSpec, Layer, SecretRef
 from tests.fakes.buildkit import FakeBuildKit, Refusal
 
 DIGEST = f"sha256:{'a' * 64}"

@@ -14,8 +14,8 @@ from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build.once import Once
 from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.solve.memory import Memory
-from buildkit_builder.spec import CommandsLayer, EnvLayer
+from buildkit_builder.image.memory import Memory
+from buildkit_builder.image.spec import CommandsLayer, EnvLayer
 from tests.solve.test_frontend import BASE, DIGEST, Bench, Daemon, build, running
 
 NAME = "docker.io/library/debian:12"

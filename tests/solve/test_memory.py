@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from buildkit_builder.solve.memory import Memory
+from buildkit_builder.image.memory import Memory
 
 
 def test_what_was_noted_last_is_remembered(tmp_path: Path) -> None:

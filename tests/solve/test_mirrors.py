@@ -15,12 +15,12 @@ from buildkit_builder.buildkit.build.graph import GraphFrontend
 from buildkit_builder.buildkit.build.mirrors import Mirrors
 from buildkit_builder.buildkit.wire import services, sourcepolicy_pb2
 from buildkit_builder.errors import BaseImageError, ConfigError, CredentialsError
-from buildkit_builder.lower import Environment
-from buildkit_builder.plan import plan
-from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.memory import Memory
-from buildkit_builder.solve.probe import PlatformProbe
-from buildkit_builder.spec import AptLayer, DockerfileLayer, ImageSpec, Layer, PipLayer
+from buildkit_builder.image.frontend import ImageFrontend
+from buildkit_builder.image.lower import Environment
+from buildkit_builder.image.memory import Memory
+from buildkit_builder.image.plan import plan
+from buildkit_builder.image.probe import PlatformProbe
+from buildkit_builder.image.spec import AptLayer, DockerfileLayer, ImageSpec, Layer, PipLayer
 from tests.fakes.buildkit import FakeBuildKit
 from tests.solve.test_run import Bench, Daemon, bench_of, request
 

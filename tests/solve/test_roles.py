@@ -18,7 +18,7 @@ from buildkit_builder.buildkit.build.request import Bridge
 from buildkit_builder.buildkit.build.roles import Roles, uncached
 from buildkit_builder.buildkit.wire import services
 from buildkit_builder.errors import BuildKitError, StepFailedError
-from buildkit_builder.solve.lookup import resolve_image
+from buildkit_builder.image.lookup import resolve_image
 from tests.fakes.buildkit import exit_message, vertex
 from tests.solve.test_run import PLATFORM, Bench, Calls, bench, request
 

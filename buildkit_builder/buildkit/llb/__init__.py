@@ -2,7 +2,7 @@
 
 A state is a tree of files. It comes from a source (`image`, `local`, `git`, `http`, `oci_layout`, `scratch`), and
 verbs lead from it to the next: `State.run`, `State.file`, `merge`, `diff`. `marshal` writes a graph down, `dump` makes
-that readable. Nothing here talks to anything; `buildkit_builder.client` does.
+that readable. Nothing here talks to anything; `buildkit_builder.buildkit.api` does.
 
 ```python
 base = llb.image("python:3.12-slim")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from buildkit_builder import config
+from buildkit_builder.buildkit.environment import environment
 from buildkit_builder.buildkit.find.docker_json import read_object, text_of
 from buildkit_builder.buildkit.session.credentials import ANONYMOUS, Credentials
 from buildkit_builder.errors import CredentialsError
@@ -80,7 +80,7 @@ class Helpers:
             CredentialsError: The helper is missing, failed, took too long or talks nonsense.
         """
         since = self.now() if since is None else since
-        environ = config.environment()
+        environ = environment()
         place = question, hash(frozenset(environ.items()))
         with self._turn:
             kept = self._answers.get(place)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from buildkit_builder import config
+from buildkit_builder.buildkit.environment import environment
 from buildkit_builder.buildkit.find.docker_json import Members, object_of, read_object, text_of
 from buildkit_builder.buildkit.session.credential_helpers import HELPERS, Question
 from buildkit_builder.buildkit.session.credentials import ANONYMOUS, Credentials
@@ -179,7 +179,7 @@ def _judged(entry: Entry | None) -> Credentials | None:
 
 def _usual_store() -> str:
     """The helper that docker takes where nothing is configured, if it is installed."""
-    path = config.environment().get("PATH", "")
+    path = environment().get("PATH", "")
     name = "secretservice"
     if sys.platform == "darwin":
         name = "osxkeychain"

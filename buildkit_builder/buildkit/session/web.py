@@ -30,7 +30,7 @@ from urllib.request import (
 
 import truststore
 
-from buildkit_builder import config
+from buildkit_builder.buildkit.environment import environment
 from buildkit_builder.buildkit.session.proxies import Proxy, proxy_for
 from buildkit_builder.errors import RegistryError
 
@@ -95,7 +95,7 @@ def fetch(request: Request, trust: Trust) -> bytes:
         UnreachableError: There is none.
         RegistryError: The certificates or the proxy make no sense.
     """
-    environ = config.environment()
+    environ = environment()
     opener = OpenerDirector()
     for handler in (
         _Http(environ),

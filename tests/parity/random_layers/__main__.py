@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from buildkit_builder import flyte_image
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.image.spec import ImageSpec
 from tests.conftest import Engine, _engine
 from tests.parity.bases import Bases
 from tests.parity.random_layers.layers import evaluated

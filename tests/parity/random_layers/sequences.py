@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from buildkit_builder import flyte_image
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.image.spec import ImageSpec
 from tests.parity.differences import Ignored
 from tests.parity.random_layers.layers import built
 from tests.parity.random_layers.recipes import AHEAD, ASIDE, FITTING, RECIPES, fillings
