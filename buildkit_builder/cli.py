@@ -24,7 +24,8 @@ from buildkit_builder.commands.usage import du
 )  # fmt: skip
 def main(config_file: Path | None) -> None:
     """BuildKit as the local image builder of Flyte."""
-    from buildkit_builder import flyte_names, flyte_settings
+    from buildkit_builder.flyte_plugin import names as flyte_names
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     if (reason := flyte_names.cannot_run()) is not None:
         raise click.ClickException(flyte_names.cannot_build(reason))

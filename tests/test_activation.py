@@ -21,8 +21,9 @@ from flyte._internal.imagebuild.remote_builder import RemoteImageBuilder
 from flyte.config import Config, _reader
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import activation, flyte_settings
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin import activation
+from buildkit_builder.flyte_plugin import settings as flyte_settings
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
 with warnings.catch_warnings():
     # rich_click imports names of click that are going away; it is neither ours nor tested here.
@@ -366,7 +367,7 @@ def test_activating_loads_nothing_of_flytes_builders() -> None:
     """Until Flyte builds, activating has cost nothing; when it does, `local` means this package."""
     script = (
         "import sys, flyte\n"
-        "from buildkit_builder import activation\n"
+        "from buildkit_builder.flyte_plugin import activation\n"
         "before = set(sys.modules)\n"
         "activation.activate()\n"
         "print(sorted(set(sys.modules) - before))\n"

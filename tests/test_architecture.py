@@ -95,13 +95,15 @@ def test_only_config_reads_the_environment() -> None:
     assert {"config"} == readers
 
 
-@pytest.mark.parametrize("module", ["buildkit_builder", "buildkit_builder.activation", "buildkit_builder.config"])
+@pytest.mark.parametrize(
+    "module", ["buildkit_builder", "buildkit_builder.flyte_plugin.activation", "buildkit_builder.config"]
+)
 def test_a_start_loads_nothing_heavy(module: str) -> None:
     """Flyte loads these in every process, built image or not."""
     assert set() == loaded(f"import {module}")
 
 
-@pytest.mark.parametrize("module", ["buildkit_builder.cli", "buildkit_builder.builder"])
+@pytest.mark.parametrize("module", ["buildkit_builder.cli", "buildkit_builder.flyte_plugin.builder"])
 def test_the_front_doors_add_nothing_heavy_to_flyte(module: str) -> None:
     """What stands behind an entry point loads gRPC only when something is built."""
     assert loaded("import flyte, flyte.extend, rich_click") >= loaded(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import buildkit_builder
-from buildkit_builder import background
 from buildkit_builder.config import Settings
+from buildkit_builder.flyte_plugin import background
 from buildkit_builder.image.spec import DockerfileSpec
 
 NOWHERE = "unix:///nonexistent/buildkitd.sock"
@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 import flyte._status, flyte.config, secrets, uuid
 sys.path[:0] = HERE
-from buildkit_builder import background
+from buildkit_builder.flyte_plugin import background
 from buildkit_builder.config import Settings
 from buildkit_builder.image.spec import DockerfileSpec
 sys.path[:0] = USERS
@@ -91,8 +91,8 @@ def test_the_package_is_the_one_that_started_it(user: Path) -> None:
     folder = user / "vendored"
     package = folder / "buildkit_builder"
     shutil.copytree(Path(buildkit_builder.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (package / "background.py").read_text(encoding="utf-8")
-    (package / "background.py").write_text(text.replace(" failed: ", " failed here: "), encoding="utf-8")
+    text = (package / "flyte_plugin/background.py").read_text(encoding="utf-8")
+    (package / "flyte_plugin/background.py").write_text(text.replace(" failed: ", " failed here: "), encoding="utf-8")
     for name in ("secrets", "random"):
         shutil.copytree(user / name, folder / name)
 

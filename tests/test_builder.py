@@ -19,13 +19,14 @@ from flyte.extend import ImageBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder import background, flyte_settings, image_build
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit.session.registries import is_insecure
-from buildkit_builder.checker import BuildKitImageChecker
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, SecretArgument
 from buildkit_builder.errors import EndpointError, ImageError, MissingSecretError
+from buildkit_builder.flyte_plugin import background, image_build
+from buildkit_builder.flyte_plugin import settings as flyte_settings
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
 from buildkit_builder.image.spec import DockerfileSpec, SecretRef
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -13,8 +13,9 @@ from flyte import Image
 from flyte._internal.imagebuild.image_builder import ImageBuildEngine
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import activation, flyte_engine
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin import activation
+from buildkit_builder.flyte_plugin import engine as flyte_engine
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
 
 class Own:

@@ -17,11 +17,13 @@ from flyte._internal.imagebuild import image_builder
 from flyte._internal.imagebuild.docker_builder import DockerImageBuilder
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import activation, flyte_names, flyte_settings
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.cli import main
+from buildkit_builder.flyte_plugin import activation
+from buildkit_builder.flyte_plugin import names as flyte_names
+from buildkit_builder.flyte_plugin import settings as flyte_settings
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
-PACKAGE = Path(flyte_names.__file__).parent
+PACKAGE = Path(flyte_names.__file__).parent.parent
 ALL = [f"{module}.{name}" for module, names in flyte_names.NEEDED.items() for name in names]
 ENGINE = [f"{flyte_names.ENGINE}.{name}" for name in flyte_names.ENGINE_NAMES]
 
@@ -196,7 +198,7 @@ def test_a_process_of_windows() -> None:
         "import flyte; flyte.init()\n"
         "from flyte.extend import ImageBuildEngine\n"
         "print(type(ImageBuildEngine._get_builder('local')).__name__)\n"
-        "from buildkit_builder.builder import BuildKitImageBuilder\n"
+        "from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder\n"
         "import asyncio\n"
         "image = flyte.Image.from_base('a').clone(name='b', registry='c.example', extendable=True)\n"
         "try: asyncio.run(BuildKitImageBuilder().build_image(image.with_env_vars({'A': '1'})))\n"

@@ -20,8 +20,6 @@ from flyte import Image
 from flyte._internal.imagebuild import image_builder
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import activation, background, flyte_image, flyte_settings
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.api.gateway import Gateway
 from buildkit_builder.buildkit.build import BuildResult, run
@@ -31,16 +29,19 @@ from buildkit_builder.buildkit.progress.quiet import QuietDisplay, QuietScreen
 from buildkit_builder.buildkit.session.docker_config import DockerConfig
 from buildkit_builder.buildkit.session.patterns import PatternError
 from buildkit_builder.buildkit.session.session import Session
-from buildkit_builder.checker import BuildKitImageChecker, asked_for
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ConfigError, EndpointError, ImageError
+from buildkit_builder.flyte_plugin import activation, background, reader
+from buildkit_builder.flyte_plugin import settings as flyte_settings
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker, asked_for
+from buildkit_builder.flyte_plugin.image_build import dry_run, job, order, sharing
 from buildkit_builder.image import caches, contents, destination, dockerfile, frontend, memory, platform_build, probe
 from buildkit_builder.image.identity import Identity
-from buildkit_builder.image_build import dry_run, job, order, sharing
 from tests.fakes.buildkit import FakeBuildKit
 
 # The package gives its function this name.
-build = importlib.import_module("buildkit_builder.image_build.build")
+build = importlib.import_module("buildkit_builder.flyte_plugin.image_build.build")
 PUSHED = f"sha256:{'0' * 64}"
 CONFIG = (
     b'{"architecture": "amd64", "os": "linux", "config": {"Labels": {"buildkit-builder.identity": "v=1"}}, '
@@ -77,8 +78,8 @@ BUILDS, LOOK_UPS = DOORS[:2], DOORS[4:]
 # What can raise, and the doors behind which it is.
 PLACES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (flyte_settings, "load", DOORS),
-    (flyte_image, "needs_building", DOORS[:4]),
-    (flyte_image, "read", DOORS),
+    (reader, "needs_building", DOORS[:4]),
+    (reader, "read", DOORS),
     (dry_run, "plan", ("dry run",)),
     (job, "plan", ("build", "look-up")),
     (job, "read_text", ("build of a Dockerfile", "look-up of a Dockerfile")),
@@ -188,7 +189,7 @@ async def test_nothing_but_an_error_of_flytes_comes_out(
     door, owner, name = case
     image = image_of(door, tmp_path)
     fake.images = dict.fromkeys(("base.example/base:1", "uv.example/uv:1", image.uri), (PUSHED, CONFIG))
-    monkeypatch.setattr(flyte_image.image, "default_uv_image", lambda: "uv.example/uv:1")
+    monkeypatch.setattr(reader.image, "default_uv_image", lambda: "uv.example/uv:1")
     # A daemon that is told nothing more may take a while to say why.
     monkeypatch.setattr(run, "_GRACE_SECONDS", 0.1)
     first = (len(name) + DOORS.index(door)) % _SHARE

@@ -20,9 +20,9 @@ from pathlib import Path
 from buildkit_builder import config
 from buildkit_builder.buildkit.find import sockets
 from buildkit_builder.buildkit.find.endpoint import Kind
-from buildkit_builder.client import private_engine
-from buildkit_builder.client.private_engine import PROGRAMS, Place, PrivateEngine, find_program, started_at
 from buildkit_builder.errors import EndpointError
+from buildkit_builder.flyte_plugin import private_engine
+from buildkit_builder.flyte_plugin.private_engine import PROGRAMS, Place, PrivateEngine, find_program, started_at
 
 UP_SECONDS = 60.0
 DOWN_SECONDS = 40.0

@@ -49,8 +49,9 @@ def create(
 
     It says what the engine cannot do, and how the builder is used.
     """
-    from buildkit_builder import config, flyte_settings
+    from buildkit_builder import config
     from buildkit_builder.buildkit.find import buildx_command
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     environ = config.environment()
     given = dict(_pair(option) for option in options)
@@ -116,8 +117,9 @@ def list_builders(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def inspect(name: str, bootstrap: bool, as_json: bool) -> None:
     """Say of every node of a builder what it can do."""
-    from buildkit_builder import config, doctor, flyte_settings
+    from buildkit_builder import config, doctor
     from buildkit_builder.buildkit.find import buildx_command
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     environ = config.environment()
     with told():

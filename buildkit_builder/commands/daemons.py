@@ -43,7 +43,9 @@ def endpoints() -> tuple[Settings, list[Endpoint]]:
     Raises:
         BuildKitError: A setting makes no sense, or there is no daemon.
     """
-    from buildkit_builder import config, flyte_settings, image_build
+    from buildkit_builder import config
+    from buildkit_builder.flyte_plugin import image_build
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     settings = flyte_settings.load()
     found = image_build.search(settings, config.environment()).found()

@@ -38,7 +38,9 @@ class Diagnosis:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def doctor(as_json: bool) -> None:
     """Say which BuildKit is used and why, what it can do, and what to do where it cannot."""
-    from buildkit_builder import config, flyte_settings, image_build
+    from buildkit_builder import config
+    from buildkit_builder.flyte_plugin import image_build
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     with told():
         settings, environ = flyte_settings.load(), config.environment()
@@ -80,7 +82,7 @@ async def _examine(endpoint: Endpoint, timeout: float) -> Report | str:
 
 def _remedy(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
     """Where nobody answers on this machine, but something is installed that only has to be started, how."""
-    from buildkit_builder.client import private_engine
+    from buildkit_builder.flyte_plugin import private_engine
 
     installed = private_engine.installed(environ)
     if endpoint.scheme != "unix" or not installed or private_engine.running(environ):

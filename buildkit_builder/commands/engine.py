@@ -19,8 +19,9 @@ def engine() -> None:
 @click.option("--no-network", is_flag=True, help="A dockerd without bridge and packet filter rules, beside another.")
 def up(no_network: bool) -> None:
     """Start the installed buildkitd, or else dockerd, for you; builds find it by themselves."""
-    from buildkit_builder import config, flyte_settings
+    from buildkit_builder import config
     from buildkit_builder.client import private_daemon
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     with told():
         registries = flyte_settings.load().insecure_registries
@@ -45,7 +46,7 @@ def down(purge: bool) -> None:
 def status(as_json: bool) -> None:
     """Say whether the private engine runs; exit code 1 where it does not."""
     from buildkit_builder import config
-    from buildkit_builder.client import private_engine
+    from buildkit_builder.flyte_plugin import private_engine
 
     environ = config.environment()
     place, found = private_engine.Place.of(environ), private_engine.running(environ)

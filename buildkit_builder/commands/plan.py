@@ -30,14 +30,15 @@ def plan(file: Path, environment: str, form: str | None) -> None:
 
     The base is looked up; nothing is built.
     """
-    from buildkit_builder import flyte_image, flyte_settings, image_build
     from buildkit_builder.errors import BuildKitError
+    from buildkit_builder.flyte_plugin import image_build, reader
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
     from buildkit_builder.image.spec import DockerfileSpec
 
     try:
         settings = flyte_settings.load()
         image = flyte_settings.image_of(_environment(file, environment))
-        spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+        spec = reader.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
         if isinstance(spec, DockerfileSpec):
             raise click.ClickException(f"{spec.dockerfile} is carried out by the daemon's own Dockerfile frontend.")
         found = asyncio.run(image_build.outline(spec, settings))

@@ -1,6 +1,6 @@
 """What an image is made of, as plain frozen values that know nothing of where they were read from.
 
-An `ImageSpec` is a base and a sequence of layers in the user's order. `flyte_image` reads one from a `flyte.Image`;
+An `ImageSpec` is a base and a sequence of layers in the user's order. `reader` reads one from a `flyte.Image`;
 `plan` turns it into steps. Nothing here touches the file system: paths are only named.
 """
 

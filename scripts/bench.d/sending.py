@@ -23,7 +23,7 @@ from buildkit_builder.buildkit.find import discovery
 from buildkit_builder.buildkit.find.endpoint import EndpointOptions
 from buildkit_builder.buildkit.progress import open_screen
 from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.client import private_engine
+from buildkit_builder.flyte_plugin import private_engine
 
 _LARGE = 1_000_000_000
 

@@ -11,8 +11,8 @@ import pytest
 from buildkit_builder.buildkit.find.discovery import Discovery, discover
 from buildkit_builder.buildkit.find.endpoint import TLS, Endpoint, EndpointOptions
 from buildkit_builder.buildkit.find.sockets import ABSENT
-from buildkit_builder.client.private_engine import Own, Place, PrivateEngine, started_at
 from buildkit_builder.errors import EndpointError
+from buildkit_builder.flyte_plugin.private_engine import Own, Place, PrivateEngine, started_at
 
 
 def store_context(home: Path, name: str, host: str, *, skip_verify: bool = False, tls: tuple[str, ...] = ()) -> Path:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client import private_daemon, private_engine
-from buildkit_builder.client.private_engine import Place
+from buildkit_builder.client import private_daemon
 from buildkit_builder.errors import EndpointError
+from buildkit_builder.flyte_plugin import private_engine
+from buildkit_builder.flyte_plugin.private_engine import Place
 from tests.integration.places import write_program
 
 # Listens where it is told to, and notes how it was called; SIGTERM ends it.

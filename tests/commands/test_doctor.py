@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from buildkit_builder import config, image_build
+from buildkit_builder import config
 from buildkit_builder.buildkit.find.discovery import Look
-from buildkit_builder.client.private_engine import PROGRAMS
 from buildkit_builder.commands.doctor import Diagnosis, diagnose, doctor, render
 from buildkit_builder.config import NodeSettings, Settings
 from buildkit_builder.doctor import Report
 from buildkit_builder.errors import EndpointError
+from buildkit_builder.flyte_plugin import image_build
+from buildkit_builder.flyte_plugin.private_engine import PROGRAMS
 from tests.fakes.buildkit import FakeBuildKit
 
 
@@ -20,7 +21,7 @@ from tests.fakes.buildkit import FakeBuildKit
 def nothing_runs(clean_environ: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A machine on which nothing answers and nothing is installed."""
     clean_environ.setenv("PATH", str(tmp_path))
-    clean_environ.setattr("buildkit_builder.client.private_engine.SYSTEM_PATH", ())
+    clean_environ.setattr("buildkit_builder.flyte_plugin.private_engine.SYSTEM_PATH", ())
     clean_environ.setattr("buildkit_builder.buildkit.find.discovery.sockets.default_sockets", lambda *_: iter(()))
     return clean_environ
 

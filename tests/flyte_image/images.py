@@ -9,7 +9,7 @@ from typing import Any
 from flyte import Image
 from flyte import _image as flyte_layers
 
-from buildkit_builder import flyte_image
+from buildkit_builder.flyte_plugin import reader
 from buildkit_builder.image.spec import CopyLayer, ImageSpec, Layer, LocalFiles, SecretRef
 
 TOKEN = SecretRef(id="flyte/TOKEN", variable="TOKEN", source_variable="TOKEN", source_file="/etc/secrets/TOKEN")
@@ -27,7 +27,7 @@ def with_layer(layer: flyte_layers.Layer) -> Image:
 
 def read(image: Image, **options: Any) -> ImageSpec:
     """The spec of an image that is made of layers."""
-    spec = flyte_image.read(image, **options)
+    spec = reader.read(image, **options)
     assert isinstance(spec, ImageSpec)
     return spec
 

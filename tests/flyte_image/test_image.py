@@ -11,8 +11,8 @@ import pytest
 from flyte import Image, Secret
 from flyte._internal.imagebuild.utils import get_and_list_dockerignore
 
-from buildkit_builder import flyte_image
 from buildkit_builder.errors import ImageError, MissingSourceError
+from buildkit_builder.flyte_plugin import reader
 from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
@@ -127,7 +127,7 @@ def test_from_dockerfile_is_a_spec_of_its_own(tmp_path: Path) -> None:
         push=True,
         dockerfile=tmp_path / "docker" / "Dockerfile.gpu",
         platforms=("linux/amd64", "linux/arm64"),
-    ) == flyte_image.read(image)
+    ) == reader.read(image)
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder"])
@@ -136,7 +136,7 @@ def test_a_dockerfile_that_is_not_a_file_is_an_error(tmp_path: Path, kind: str) 
     (tmp_path / "folder").mkdir()
     image = Image.from_dockerfile(tmp_path / kind, registry="r.example.com", name="i")
     with pytest.raises(MissingSourceError, match=rf"from_dockerfile: .*{kind}"):
-        flyte_image.read(image)
+        reader.read(image)
 
 
 def test_from_ref_name_is_built_on_what_flyte_resolved_it_to() -> None:
@@ -312,7 +312,7 @@ def test_the_root_folders_dockerignore_holds_where_the_image_names_none(tmp_path
 
 def test_which_files_a_dockerignore_keeps() -> None:
     """The rules are those of Flyte's own builder: the last pattern that matches decides, folders take their files."""
-    keeps = flyte_image.keeps(("build", "*.log", "!keep.log", "**/secret"))
+    keeps = reader.keeps(("build", "*.log", "!keep.log", "**/secret"))
 
     assert ["a.py", "keep.log", "deep/x.log", ".dockerignore"] == [
         path
@@ -334,7 +334,7 @@ def test_which_files_a_dockerignore_keeps() -> None:
 )
 def test_which_left_out_folders_are_looked_into(patterns: tuple[str, ...], entered: list[str]) -> None:
     """Only those below which an exception is named, so that no others are walked for nothing."""
-    enters = flyte_image.enters(patterns)
+    enters = reader.enters(patterns)
 
     assert entered == [path for path in (".venv", "build", "build/a", "src") if enters(path)]
 
@@ -364,9 +364,7 @@ def test_registry_secret_by_name() -> None:
 def test_registry_secret_of_a_dockerfile(tmp_path: Path) -> None:
     """An image of a Dockerfile is pulled and pushed with it as well."""
     file = write(tmp_path / "Dockerfile", "FROM scratch\n")
-    spec = flyte_image.read(
-        Image.from_dockerfile(file, registry="r.example.com", name="i").clone(registry_secret="REG")
-    )
+    spec = reader.read(Image.from_dockerfile(file, registry="r.example.com", name="i").clone(registry_secret="REG"))
 
     assert isinstance(spec, DockerfileSpec)
     assert "flyte/REG" == getattr(spec.registry_secret, "id", None)

@@ -304,7 +304,7 @@ def test_a_layer_of_a_newer_flyte_is_named() -> None:
 
 def test_every_layer_of_this_flyte_is_known() -> None:
     """Whatever class of layer the installed Flyte has, but for those that only others derive from."""
-    from buildkit_builder.flyte_image.layers import _READERS
+    from buildkit_builder.flyte_plugin.reader.layers import _READERS
 
     classes = {
         kind

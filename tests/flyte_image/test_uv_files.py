@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.flyte_image.uv_files import editables, is_outside, place_of
+from buildkit_builder.flyte_plugin.reader.uv_files import editables, is_outside, place_of
 from tests.flyte_image.images import file, folder, write
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
-from buildkit_builder import image_build
 from buildkit_builder.buildkit.wire import control_pb2, services
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import BuildKitError
+from buildkit_builder.flyte_plugin import image_build
+from buildkit_builder.flyte_plugin.image_build import order
 from buildkit_builder.image.spec import CommandsLayer, ImageSpec
-from buildkit_builder.image_build import order
 from tests.fakes.buildkit import FakeBuildKit
 
 PUSHED = f"sha256:{'0' * 64}"

@@ -10,12 +10,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from buildkit_builder import image_build
 from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.buildkit.wire.auth_pb2 import CredentialsRequest, CredentialsResponse
 from buildkit_builder.buildkit.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CredentialsError
+from buildkit_builder.flyte_plugin import image_build
 from buildkit_builder.image.spec import (
     CommandsLayer,
     CopyLayer,
@@ -133,7 +133,7 @@ async def probed(fake: FakeBuildKit, spec: ImageSpec | DockerfileSpec, **more: A
 
 
 def directory_names(spec: ImageSpec | DockerfileSpec) -> tuple[str, ...]:
-    from buildkit_builder.image_build.job import ImageJob
+    from buildkit_builder.flyte_plugin.image_build.job import ImageJob
 
     if isinstance(spec, DockerfileSpec):
         return ()

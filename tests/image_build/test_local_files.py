@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit_builder.buildkit.session.walk import Entry
+from buildkit_builder.flyte_plugin.image_build.job import ImageJob
 from buildkit_builder.image.plan import plan
 from buildkit_builder.image.spec import CopyLayer, ImageSpec, LocalFiles
-from buildkit_builder.image_build.job import ImageJob
 
 TREE = (
     "a.py", "a.pyc", ".env", "src/a.py", "src/deep/b.py", "src/deep/b.pyc", "build/lib/c.py", "build/keep.txt",

@@ -18,9 +18,9 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.wire import ops_pb2, services
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CapabilityError
+from buildkit_builder.flyte_plugin.image_build.build import build
 from buildkit_builder.image.destination import Destination
 from buildkit_builder.image.spec import CopyLayer, ImageSpec, LocalFiles
-from buildkit_builder.image_build.build import build
 from tests.fakes.buildkit import SNAPSHOTTER, FakeBuildKit
 from tests.fakes.docker_engine import FakeEngine
 

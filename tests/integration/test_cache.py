@@ -17,7 +17,6 @@ import pytest
 import yaml
 from flyte import Image
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.api.results import Result
 from buildkit_builder.buildkit.build import BuildRequest
@@ -28,7 +27,8 @@ from buildkit_builder.buildkit.build.result import result_of
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
-from buildkit_builder.flyte_image import default_uv_image
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.reader import default_uv_image
 from tests.conftest import REPOSITORY, Engine
 from tests.integration.command import run, write_project
 from tests.integration.conftest import Private

@@ -16,9 +16,9 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit.session.docker_config import DockerConfig
 from buildkit_builder.errors import CredentialsError
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.fakes.certificates import Certificates

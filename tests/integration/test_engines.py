@@ -15,7 +15,6 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build import BuildRequest, BuildResult, Exporter, Files, OciArchive, TarArchive
 from buildkit_builder.buildkit.build import build as solve
@@ -24,6 +23,7 @@ from buildkit_builder.buildkit.connect.connection import Connection, connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import CapabilityError
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.client.test_engine import Front
 from tests.conftest import Engine
 from tests.integration.conftest import Build
@@ -40,7 +40,7 @@ PLATFORM = llb.Platform(architecture="amd64")
 
 def uv_image() -> str:
     """The image that Flyte takes uv from."""
-    from buildkit_builder.flyte_image import default_uv_image
+    from buildkit_builder.flyte_plugin.reader import default_uv_image
 
     return default_uv_image()
 

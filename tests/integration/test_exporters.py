@@ -21,7 +21,6 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build import (
     BuildRequest,
@@ -41,6 +40,7 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Annotation
 from buildkit_builder.errors import RegistryError
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import exists, manifest

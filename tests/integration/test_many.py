@@ -17,12 +17,12 @@ import pytest
 from flyte import Image, Secret
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit.api.gateway import Gateway
 from buildkit_builder.buildkit.build import packing
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.session.filesync import FileSync
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.command import run, write_project
 from tests.integration.conftest import BASE

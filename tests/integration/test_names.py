@@ -16,7 +16,6 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.api.results import Result
 from buildkit_builder.buildkit.build import BuildRequest, build
@@ -25,6 +24,7 @@ from buildkit_builder.buildkit.connect.connection import Connection, connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
 from buildkit_builder.buildkit.progress import choose
 from buildkit_builder.errors import StepFailedError
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 

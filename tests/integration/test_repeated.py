@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from flyte import Image
 
-from buildkit_builder.builder import BuildKitImageBuilder
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.build import BuildRequest, GraphFrontend, Push, build
@@ -20,6 +19,7 @@ from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.buildkit.wire import control_pb2
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 from tests.integration.registry import blobs, delete_blob, digest_of, exists, forget, has_blob, manifest, move

@@ -22,10 +22,10 @@ from buildkit_builder.buildkit.session.filesync import FileSync
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import BuildKitError, StepFailedError
+from buildkit_builder.flyte_plugin.image_build.job import ImageJob
 from buildkit_builder.image.frontend import ImageFrontend
 from buildkit_builder.image.lower import CA_SECRET, Environment, Lowered
 from buildkit_builder.image.spec import ImageSpec
-from buildkit_builder.image_build.job import ImageJob
 from tests.parity.differences import IGNORED, Ignored
 
 AMD64 = llb.Platform(architecture="amd64")

@@ -28,7 +28,7 @@ from buildkit_builder.buildkit.wire.auth_pb2 import (
 )
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CredentialsError
-from buildkit_builder.image_build import order
+from buildkit_builder.flyte_plugin.image_build import order
 from tests.fakes import certificates
 from tests.session.harness import attach
 from tests.session.token_server import TokenServer, token_server

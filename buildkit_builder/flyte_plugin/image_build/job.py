@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
-from buildkit_builder import config, flyte_image
+from buildkit_builder import config
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.build.request import CacheEntry, Frontend
 from buildkit_builder.buildkit.session.filesync import LocalDirectory
@@ -22,7 +22,8 @@ from buildkit_builder.buildkit.session.ssh import SshAgent
 from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import ConfigError
-from buildkit_builder.flyte_image import read_patterns, read_text
+from buildkit_builder.flyte_plugin import reader
+from buildkit_builder.flyte_plugin.reader import read_patterns, read_text
 from buildkit_builder.image import contents
 from buildkit_builder.image.dockerfile import DockerfileFrontend
 from buildkit_builder.image.frontend import ImageFrontend
@@ -221,7 +222,7 @@ def _directory(source: LocalSource) -> LocalDirectory:
     if files.only is not None:
         listed = {path: files.root / path for path in files.only}
         return LocalDirectory(source.name, files.root, files=listed, symlinks="copy-files")
-    keeps, enters = flyte_image.keeps(files.ignore), flyte_image.enters(files.ignore)
+    keeps, enters = reader.keeps(files.ignore), reader.enters(files.ignore)
     outer = Matcher(files.outer)
 
     def keep(path: str, _is_folder: bool) -> bool:

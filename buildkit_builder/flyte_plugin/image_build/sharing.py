@@ -21,9 +21,9 @@ from buildkit_builder.buildkit.find.discovery import Discovery, Look, discover
 from buildkit_builder.buildkit.find.endpoint import Endpoint, EndpointOptions
 from buildkit_builder.buildkit.find.nodes import Node
 from buildkit_builder.buildkit.progress.display import Screen, open_screen
-from buildkit_builder.client import private_engine
 from buildkit_builder.config import NodeSettings, Settings, TLSSettings
 from buildkit_builder.errors import EndpointError
+from buildkit_builder.flyte_plugin import private_engine
 
 
 @dataclass

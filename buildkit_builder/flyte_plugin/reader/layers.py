@@ -12,13 +12,13 @@ import flyte
 from flyte import _image as flyte_layers
 
 from buildkit_builder.errors import ImageError, MissingSourceError, UnsupportedLayerError
-from buildkit_builder.flyte_image import projects
-from buildkit_builder.flyte_image.files import local_file, local_folder
-from buildkit_builder.flyte_image.header import reading
-from buildkit_builder.flyte_image.options import pip_options
-from buildkit_builder.flyte_image.secrets import layer_secrets
-from buildkit_builder.flyte_image.texts import check_layer
-from buildkit_builder.flyte_names import KNOWN_FLYTE
+from buildkit_builder.flyte_plugin.names import KNOWN_FLYTE
+from buildkit_builder.flyte_plugin.reader import projects
+from buildkit_builder.flyte_plugin.reader.files import local_file, local_folder
+from buildkit_builder.flyte_plugin.reader.header import reading
+from buildkit_builder.flyte_plugin.reader.options import pip_options
+from buildkit_builder.flyte_plugin.reader.secrets import layer_secrets
+from buildkit_builder.flyte_plugin.reader.texts import check_layer
 from buildkit_builder.image.lower.words import join_lines
 from buildkit_builder.image.spec import (
     AptLayer,

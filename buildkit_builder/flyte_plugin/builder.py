@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import flyte_names
 from buildkit_builder.errors import BuildKitError, ConfigError
+from buildkit_builder.flyte_plugin import names as flyte_names
 from buildkit_builder.image.unforeseen import as_ours
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class BuildKitImageBuilder:
 
     def get_checkers(self) -> list[type[Any]]:
         """Who is asked whether an image is there already: the registry itself, through BuildKit."""
-        from buildkit_builder.checker import BuildKitImageChecker
+        from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
 
         return [BuildKitImageChecker]
 
@@ -59,12 +59,13 @@ class BuildKitImageBuilder:
 async def _build(image: Image, *, dry_run: bool, wait: bool) -> ImageBuild:
     from flyte import ImageBuild
 
-    from buildkit_builder import background, flyte_image, flyte_settings, image_build
+    from buildkit_builder.flyte_plugin import background, image_build, reader
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
-    if not flyte_image.needs_building(image):
+    if not reader.needs_building(image):
         return ImageBuild(uri=image.uri, remote_run=None)
     settings = flyte_settings.load()
-    spec = flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+    spec = reader.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
     if dry_run:
         image_build.print_plan(spec)
     elif wait:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from buildkit_builder.buildkit.terminal import printable, printable_lines
+from buildkit_builder.flyte_plugin.image_build.job import Spec
 from buildkit_builder.image.plan import Plan, Run, plan
 from buildkit_builder.image.spec import DockerfileSpec
-from buildkit_builder.image_build.job import Spec
 
 
 def print_plan(spec: Spec) -> None:

@@ -20,15 +20,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from buildkit_builder import config, image_build
+from buildkit_builder import config
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import ImageError
+from buildkit_builder.flyte_plugin import image_build
+from buildkit_builder.flyte_plugin.image_build import Spec
 from buildkit_builder.image.spec import secrets_of
 from buildkit_builder.image.unforeseen import as_ours
-from buildkit_builder.image_build import Spec
 
 _LOGS_MAX = 100
-_PACKAGE = Path(__file__).with_name("__init__.py")
+_PACKAGE = Path(__file__).parent.parent / "__init__.py"
 # Its arguments: where packages are, where this one is, and the order.
 _BEGIN = """
 import sys, json, importlib.util
@@ -38,7 +39,7 @@ if spec is not None:
     sys.modules["buildkit_builder"] = package = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
 from pathlib import Path
-from buildkit_builder.background import main
+from buildkit_builder.flyte_plugin.background import main
 sys.exit(main(Path(sys.argv[3])))
 """
 # Kept, since a process object that is thrown away complains that its process still runs.

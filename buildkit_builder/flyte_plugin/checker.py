@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flyte import Image
 
     from buildkit_builder.config import Settings
-    from buildkit_builder.image_build import Spec
+    from buildkit_builder.flyte_plugin.image_build import Spec
 
 # A checker is given a name and a tag; `activation` leaves the image here for the time that Flyte asks for it.
 asked_for: ContextVar[Image | None] = ContextVar("asked_for", default=None)
@@ -53,10 +53,11 @@ class BuildKitImageChecker:
 
 
 async def _found(reference: str, arch: tuple[str, ...]) -> str | None:
-    from buildkit_builder import flyte_image, flyte_settings, image_build
+    from buildkit_builder.flyte_plugin import image_build, reader
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     settings = flyte_settings.load()
-    platforms = flyte_image.chosen(arch, settings.platforms) or arch
+    platforms = reader.chosen(arch, settings.platforms) or arch
     image = asked_for.get()
     spec = None if image is None else _spec(image, settings)
     has_old_name = False
@@ -74,9 +75,9 @@ async def _found(reference: str, arch: tuple[str, ...]) -> str | None:
 
 
 def _spec(image: Image, settings: Settings) -> Spec:
-    from buildkit_builder import flyte_image
+    from buildkit_builder.flyte_plugin import reader
 
-    return flyte_image.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
+    return reader.read(image, uv_image=settings.uv_image, platforms=settings.platforms)
 
 
 def _repository(reference: str) -> str:

@@ -25,7 +25,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any
 
-from buildkit_builder import flyte_names
+from buildkit_builder.flyte_plugin import names as flyte_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def activate() -> None:
 
 def deactivate() -> None:
     """Gives Flyte its own builder back."""
-    from buildkit_builder import flyte_engine
+    from buildkit_builder.flyte_plugin import engine as flyte_engine
 
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WhenLoaded)]
     module: Any = sys.modules.get(_CHOOSER)
@@ -113,7 +113,7 @@ def _can_be_loaded(name: str) -> bool:
 
 
 def _replace(image_builder: Any) -> None:
-    from buildkit_builder import flyte_engine
+    from buildkit_builder.flyte_plugin import engine as flyte_engine
 
     engine = getattr(image_builder, "ImageBuildEngine", None)
     if hasattr(getattr(engine, "_get_builder", None), _MARK):
@@ -168,7 +168,7 @@ def _chosen(name: str) -> Any:
         from flyte.errors import ImageBuildError
 
         raise ImageBuildError(flyte_names.cannot_build(why_not))
-    from buildkit_builder.builder import BuildKitImageBuilder
+    from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
     return BuildKitImageBuilder()
 
@@ -202,7 +202,7 @@ def _is_disabled() -> bool:
     from buildkit_builder.config import Settings, environment
 
     with contextlib.suppress(Exception):
-        from buildkit_builder import flyte_settings
+        from buildkit_builder.flyte_plugin import settings as flyte_settings
 
         return not flyte_settings.load().enabled
     with contextlib.suppress(Exception):
@@ -260,7 +260,7 @@ def hook(command: click.Command) -> click.Command:
 
 
 def _prepare(context: click.Context) -> None:
-    from buildkit_builder import flyte_settings
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     flyte_settings.remember_config(context.obj.config.source if context.obj else None)
     if context.obj is not None and _is_ours(context.obj.image_builder or context.obj.config.image.builder):
@@ -269,8 +269,8 @@ def _prepare(context: click.Context) -> None:
 
 def _is_ours(builder: str | None) -> bool:
     """Whether the command line will build with this package, as far as can be told without failing."""
-    from buildkit_builder import flyte_settings
     from buildkit_builder.errors import ConfigError
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     name = builder or "local"
     if name not in _OURS:
@@ -284,7 +284,7 @@ def _is_ours(builder: str | None) -> bool:
 def _enabled() -> bool:
     from flyte.errors import ImageBuildError
 
-    from buildkit_builder import flyte_settings
+    from buildkit_builder.flyte_plugin import settings as flyte_settings
     from buildkit_builder.image.unforeseen import as_ours
 
     try:

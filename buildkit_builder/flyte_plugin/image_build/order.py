@@ -22,14 +22,7 @@ from buildkit_builder.buildkit.session.registries import Registries
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.buildkit.wire import sourcepolicy_pb2
 from buildkit_builder.config import Settings
-from buildkit_builder.image.caches import Caches
-from buildkit_builder.image.destination import Destination, push_from_engine
-from buildkit_builder.image.identity import Identity
-from buildkit_builder.image.lower import CA_SECRET
-from buildkit_builder.image.memory import Memory
-from buildkit_builder.image.spec import secrets_of
-from buildkit_builder.image.unforeseen import only_ours
-from buildkit_builder.image_build.job import (
+from buildkit_builder.flyte_plugin.image_build.job import (
     DockerfileJob,
     ImageJob,
     Spec,
@@ -38,8 +31,15 @@ from buildkit_builder.image_build.job import (
     read_by_daemon,
     ssh_agents,
 )
-from buildkit_builder.image_build.secret_values import all_secrets, redactor, secret_values
-from buildkit_builder.image_build.sharing import Common
+from buildkit_builder.flyte_plugin.image_build.secret_values import all_secrets, redactor, secret_values
+from buildkit_builder.flyte_plugin.image_build.sharing import Common
+from buildkit_builder.image.caches import Caches
+from buildkit_builder.image.destination import Destination, push_from_engine
+from buildkit_builder.image.identity import Identity
+from buildkit_builder.image.lower import CA_SECRET
+from buildkit_builder.image.memory import Memory
+from buildkit_builder.image.spec import secrets_of
+from buildkit_builder.image.unforeseen import only_ours
 
 _DAY_SECONDS = 24 * 3600.0
 

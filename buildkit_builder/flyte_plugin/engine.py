@@ -40,7 +40,7 @@ class ImageExists(_Flytes):
         if not self._is_ours(None):
             found: str | None = await self._own(image)
             return found
-        from buildkit_builder.checker import asked_for
+        from buildkit_builder.flyte_plugin.checker import asked_for
 
         token = asked_for.set(image)
         try:
@@ -130,11 +130,11 @@ def _named(image: Any, error: Exception) -> Exception:
 
 def _reason(image: Any, error: Exception) -> Exception:
     """Why an image has no name: what is wrong with it, if that is what we would say."""
-    from buildkit_builder import flyte_image
+    from buildkit_builder.flyte_plugin import reader
     from buildkit_builder.image.unforeseen import as_ours
 
     try:
-        flyte_image.read(image)
+        reader.read(image)
     except Exception as found:  # noqa: BLE001 - of the two errors, the one that names the layer
         return as_ours(found)
     return as_ours(error)
