@@ -103,7 +103,7 @@ def test_a_start_loads_nothing_heavy(module: str) -> None:
     assert set() == loaded(f"import {module}")
 
 
-@pytest.mark.parametrize("module", ["buildkit_builder.cli", "buildkit_builder.flyte_plugin.builder"])
+@pytest.mark.parametrize("module", ["buildkit_builder.cli.main", "buildkit_builder.flyte_plugin.builder"])
 def test_the_front_doors_add_nothing_heavy_to_flyte(module: str) -> None:
     """What stands behind an entry point loads gRPC only when something is built."""
     assert loaded("import flyte, flyte.extend, rich_click") >= loaded(

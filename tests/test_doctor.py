@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder import doctor
 from buildkit_builder.buildkit.api.control import Worker
 from buildkit_builder.buildkit.api.gateway import Pong
 from buildkit_builder.buildkit.connect.connection import connect
@@ -16,6 +15,7 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
 from buildkit_builder.buildkit.llb import Capabilities, Platform
 from buildkit_builder.buildkit.llb.capabilities import FIRST_RELEASE
 from buildkit_builder.buildkit.wire import services
+from buildkit_builder.cli import examination
 from buildkit_builder.errors import BuildKitError, EndpointError
 from tests.conftest import Engine
 from tests.fakes.buildkit import FakeBuildKit
@@ -40,11 +40,11 @@ def _report(
     store: bool = True,
     platforms: tuple[Platform, ...] = (OWN,),
     llb: Capabilities | None = None,
-) -> doctor.Report:
+) -> examination.Report:
     labels = {SNAPSHOTTER: "overlayfs"} if store else {}
     worker = Worker(id="w", labels=labels, platforms=platforms)
     pong = Pong(llb=llb or _capabilities((0, 25)), frontend=Capabilities({"solve.base": True}), workers=(worker,))
-    return doctor.report_of(
+    return examination.report_of(
         address="unix:///run/docker.sock",
         kind=kind,
         reason="DOCKER_HOST names it",
@@ -54,7 +54,7 @@ def _report(
     )
 
 
-def _finding(report: doctor.Report, name: str) -> doctor.Finding:
+def _finding(report: examination.Report, name: str) -> examination.Finding:
     (found,) = [finding for finding in report.findings if finding.name == name]
     return found
 
@@ -151,7 +151,7 @@ def test_daemon_without_a_worker() -> None:
     """A daemon that has no worker cannot build at all."""
     pong = Pong(llb=Capabilities(), frontend=Capabilities())
 
-    report = doctor.report_of(address="a", kind="buildkit", reason="r", version="", workers=(), pong=pong)
+    report = examination.report_of(address="a", kind="buildkit", reason="r", version="", workers=(), pong=pong)
 
     assert _finding(report, "platforms").ok is False
     assert report.release == ""
@@ -174,7 +174,7 @@ Docker Engine at unix:///run/docker.sock
 
 def test_report_for_a_person() -> None:
     """Facts first, then what follows, and below each `NO` what to do about it."""
-    report = doctor.Report(
+    report = examination.Report(
         address="unix:///run/docker.sock",
         kind="docker",
         reason="DOCKER_HOST names it",
@@ -185,27 +185,27 @@ def test_report_for_a_person() -> None:
         llb=("x",) * 78,
         gateway=("y",),
         findings=(
-            doctor.Finding(name="version", ok=True, detail="ok"),
-            doctor.Finding(name="push", ok=False, detail="it cannot", advice="do this and that"),
-            doctor.Finding(name="platforms", ok=None, detail="some"),
+            examination.Finding(name="version", ok=True, detail="ok"),
+            examination.Finding(name="push", ok=False, detail="it cannot", advice="do this and that"),
+            examination.Finding(name="platforms", ok=None, detail="some"),
         ),
     )
 
-    assert doctor.render(report) == GOLDEN
+    assert examination.render(report) == GOLDEN
 
 
 def test_report_is_not_wider_than_a_page() -> None:
     """Long facts and advice go on below their beginning."""
     report = _report(store=False, llb=_capabilities((0, 9)), version="v0.9.3")
 
-    assert max(len(line) for line in doctor.render(report).splitlines()) <= 100
+    assert max(len(line) for line in examination.render(report).splitlines()) <= 100
 
 
 def test_report_for_a_program() -> None:
     """The JSON has all that the report has."""
     report = _report(store=False, llb=_capabilities((0, 25), mergeop=False))
 
-    found = json.loads(doctor.to_json(report))
+    found = json.loads(examination.to_json(report))
 
     assert {"mergeop": "off here"} == found["switched_off"]
     assert [finding.name for finding in report.findings] == [finding["name"] for finding in found["findings"]]
@@ -214,7 +214,7 @@ def test_report_for_a_program() -> None:
 
 def test_rendering_loads_nothing_heavy() -> None:
     """The text of a report needs no gRPC."""
-    code = "import sys; import buildkit_builder.doctor; print('grpc' in sys.modules)"
+    code = "import sys; import buildkit_builder.cli.examination; print('grpc' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"
@@ -224,7 +224,7 @@ async def test_examination_leaves_nothing_behind() -> None:
     """The daemon is asked by a build that is kept out of its history and ends without a result."""
     async with FakeBuildKit(platforms=(("linux", "arm64"),)) as daemon:
         async with await connect(Endpoint(address=daemon.address, kind="buildkit")) as connection:
-            report = await doctor.examine(connection)
+            report = await examination.examine(connection)
 
         (build,) = daemon.builds.values()
         assert build.request.Internal
@@ -245,7 +245,7 @@ async def test_daemon_that_does_not_answer() -> None:
         daemon.answer(services.LLBBRIDGE_PING, never)
         async with await connect(Endpoint(address=daemon.address, kind="buildkit")) as connection:
             with pytest.raises(EndpointError, match=r"did not say what it can do within 0\.2 s"):
-                await doctor.examine(connection, timeout=0.2)
+                await examination.examine(connection, timeout=0.2)
         (build,) = daemon.builds.values()
         await build.ended.wait()
         assert build.cancelled
@@ -257,14 +257,14 @@ async def test_daemon_that_refuses() -> None:
         daemon.refuse(services.CONTROL_SOLVE, "not today")
         async with await connect(Endpoint(address=daemon.address, kind="buildkit")) as connection:
             with pytest.raises(BuildKitError, match="not today"):
-                await doctor.examine(connection)
+                await examination.examine(connection)
 
 
 async def test_real_daemon_is_healthy(engine: Engine) -> None:
     """The engine that the tests run against can all that the tests need."""
     kind: Kind = "docker" if engine.docker_host else "buildkit"
     async with await connect(Endpoint(address=engine.address, kind=kind)) as connection:
-        report = await doctor.examine(connection)
+        report = await examination.examine(connection)
 
     assert [] == [finding for finding in report.findings if finding.ok is False]
     assert "linux/amd64" in report.platforms or "linux/arm64" in report.platforms

@@ -17,7 +17,7 @@ from flyte._internal.imagebuild import image_builder
 from flyte._internal.imagebuild.docker_builder import DockerImageBuilder
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.cli import main
+from buildkit_builder.cli.main import main
 from buildkit_builder.flyte_plugin import activation
 from buildkit_builder.flyte_plugin import names as flyte_names
 from buildkit_builder.flyte_plugin import settings as flyte_settings

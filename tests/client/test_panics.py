@@ -13,13 +13,13 @@ import grpc.aio
 import pytest
 
 import buildkit_builder
-from buildkit_builder import doctor
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.api.control import Control, solve_request
 from buildkit_builder.buildkit.api.gateway import Gateway
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, ops_pb2, services
+from buildkit_builder.cli import examination
 from tests.fakes.buildkit import FakeBuildKit
 from tests.fakes.panics import definition_panics, panics_of
 
@@ -114,7 +114,7 @@ async def test_a_request_that_was_made_by_hand_is_completed() -> None:
 async def test_doctor_leaves_the_daemon_alive() -> None:
     """Its probe is a build like others."""
     async with FakeBuildKit() as fake, await connect(Endpoint(address=fake.address, kind="buildkit")) as connection:
-        await doctor.examine(connection)
+        await examination.examine(connection)
 
         assert ([], [True]) == (
             fake.panics, [request.HasField("Cache") for request in fake.called(services.CONTROL_SOLVE)]

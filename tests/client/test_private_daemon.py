@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.client import private_daemon
+from buildkit_builder.cli import private_daemon
 from buildkit_builder.errors import EndpointError
 from buildkit_builder.flyte_plugin import private_engine
 from buildkit_builder.flyte_plugin.private_engine import Place

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from click.testing import CliRunner, Result
 
-from buildkit_builder.cli import main
+from buildkit_builder.cli.main import main
 from tests.fakes.buildkit import FakeBuildKit
 
 

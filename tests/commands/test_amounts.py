@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from buildkit_builder.commands import amounts
-from buildkit_builder.commands.columns import columns
+from buildkit_builder.cli import amounts
+from buildkit_builder.cli.columns import columns
 
 CONTEXT = click.Context(click.Command("x"))
 OPTION = click.Option(["--x"])

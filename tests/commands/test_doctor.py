@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 
 from buildkit_builder import config
 from buildkit_builder.buildkit.find.discovery import Look
-from buildkit_builder.commands.doctor import Diagnosis, diagnose, doctor, render
+from buildkit_builder.cli.doctor import Diagnosis, diagnose, doctor, render
+from buildkit_builder.cli.examination import Report
 from buildkit_builder.config import NodeSettings, Settings
-from buildkit_builder.doctor import Report
 from buildkit_builder.errors import EndpointError
 from buildkit_builder.flyte_plugin import image_build
 from buildkit_builder.flyte_plugin.private_engine import PROGRAMS

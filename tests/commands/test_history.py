@@ -14,7 +14,7 @@ from buildkit_builder.buildkit.api.history import BuildRecord, ExporterRecord
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.llb import Role
 from buildkit_builder.buildkit.wire import control_pb2, rpcstatus_pb2, services
-from buildkit_builder.commands.history import Remembered, chosen_of, details, in_hindsight, table
+from buildkit_builder.cli.history import Remembered, chosen_of, details, in_hindsight, table
 from tests.commands.asking import command
 from tests.fakes.buildkit import FakeBuildKit
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from buildkit_builder.commands.plan import as_dot, as_json, as_tree
+from buildkit_builder.cli.plan import as_dot, as_json, as_tree
 from buildkit_builder.image.lower import Placed
 from tests.conftest import Engine
 
@@ -83,7 +83,7 @@ def test_the_command_asks_the_daemon_and_builds_nothing(engine: Engine, tmp_path
         "image = image.with_apt_packages('no-such-package').with_pip_packages('six')\n"
         "env = flyte.TaskEnvironment('e', image=image)\n"
     )
-    command = [sys.executable, "-c", "from buildkit_builder.cli import main; main()", "plan", str(program), "env"]
+    command = [sys.executable, "-c", "from buildkit_builder.cli.main import main; main()", "plan", str(program), "env"]
     done = subprocess.run(command, env=dict(engine.environ), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr
     shown = done.stdout.splitlines()[1:]
@@ -102,7 +102,14 @@ def test_a_file_without_such_an_environment_is_one_clear_error(engine: Engine, t
     program = tmp_path / "hello.py"
     program.write_text("x = 1\n")
     for name, said in (("env", "has no `env`"), ("x", "has no image")):
-        command = [sys.executable, "-c", "from buildkit_builder.cli import main; main()", "plan", str(program), name]
+        command = [
+            sys.executable,
+            "-c",
+            "from buildkit_builder.cli.main import main; main()",
+            "plan",
+            str(program),
+            name,
+        ]
         done = subprocess.run(
             command, env=dict(engine.environ), cwd=tmp_path, capture_output=True, text=True, check=False
         )

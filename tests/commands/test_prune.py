@@ -11,8 +11,8 @@ from click.testing import Result
 from buildkit_builder.buildkit.api.control import UsageRecord
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.wire import control_pb2, services
-from buildkit_builder.commands import prune as pruning
-from buildkit_builder.commands.prune import What, question, render
+from buildkit_builder.cli import prune as pruning
+from buildkit_builder.cli.prune import What, question, render
 from tests.commands.asking import command
 from tests.fakes.buildkit import LLB_CAPS, FakeBuildKit
 

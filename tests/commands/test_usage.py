@@ -10,8 +10,8 @@ import pytest
 
 from buildkit_builder.buildkit.api.control import UsageRecord
 from buildkit_builder.buildkit.wire import control_pb2, services
-from buildkit_builder.commands import filters
-from buildkit_builder.commands.usage import Usage, render
+from buildkit_builder.cli import filters
+from buildkit_builder.cli.usage import Usage, render
 from tests.commands.asking import command
 from tests.fakes.buildkit import FakeBuildKit
 

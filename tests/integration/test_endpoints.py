@@ -28,7 +28,7 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint, EndpointOptions
 from buildkit_builder.buildkit.find.nodes import Node
 from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.buildkit.progress import open_screen
-from buildkit_builder.cli import main
+from buildkit_builder.cli.main import main
 from buildkit_builder.errors import DaemonLostError, EndpointError
 from tests.client.test_engine import Front, read_trivial, socket_of
 from tests.conftest import Engine

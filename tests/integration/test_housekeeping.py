@@ -20,7 +20,7 @@ from buildkit_builder.buildkit.build.graph import GraphFrontend
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
-from buildkit_builder.cli import main
+from buildkit_builder.cli.main import main
 from buildkit_builder.errors import SolveError
 from tests.conftest import Engine
 from tests.integration.daemon import Daemon, daemon

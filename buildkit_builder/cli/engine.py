@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from buildkit_builder.commands.failing import told
+from buildkit_builder.cli.failing import told
 
 
 @click.group()
@@ -20,7 +20,7 @@ def engine() -> None:
 def up(no_network: bool) -> None:
     """Start the installed buildkitd, or else dockerd, for you; builds find it by themselves."""
     from buildkit_builder import config
-    from buildkit_builder.client import private_daemon
+    from buildkit_builder.cli import private_daemon
     from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     with told():
@@ -34,7 +34,7 @@ def up(no_network: bool) -> None:
 def down(purge: bool) -> None:
     """Stop the private engine."""
     from buildkit_builder import config
-    from buildkit_builder.client import private_daemon
+    from buildkit_builder.cli import private_daemon
 
     with told():
         ended = private_daemon.down(config.environment(), purge=purge)

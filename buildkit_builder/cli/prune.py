@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from buildkit_builder.commands import amounts
-from buildkit_builder.commands import filters as _filters
-from buildkit_builder.commands.failing import told
+from buildkit_builder.cli import amounts
+from buildkit_builder.cli import filters as _filters
+from buildkit_builder.cli.failing import told
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.api.control import UsageRecord
@@ -97,7 +97,7 @@ def prune(
     as_json: bool,
 ) -> None:
     """Delete what no build uses from the caches of the daemons that builds go to. Images stay as they are."""
-    from buildkit_builder.commands import daemons
+    from buildkit_builder.cli import daemons
 
     what = What(
         filters=filters,
@@ -124,8 +124,8 @@ def prune(
 
 async def _prunable(endpoints: Sequence[Endpoint], settings: Settings, what: What) -> dict[Endpoint, int]:
     """By daemon, how much would go if there were no limits."""
-    from buildkit_builder.commands import daemons
-    from buildkit_builder.commands.usage import Usage, records_of
+    from buildkit_builder.cli import daemons
+    from buildkit_builder.cli.usage import Usage, records_of
 
     answers = await daemons.ask(endpoints, settings, lambda connection: records_of(connection, what.filters))
     answers.check()
@@ -141,7 +141,7 @@ def question(prunable: Mapping[Endpoint, int], what: What) -> str:
         what: What is to be deleted.
     """
     from buildkit_builder.buildkit.progress.words import human_bytes
-    from buildkit_builder.commands.daemons import title
+    from buildkit_builder.cli.daemons import title
 
     most = "at most " if what.is_limited else ""
     amounts = [f"{most}{human_bytes(size)} of the {title(endpoint)}" for endpoint, size in prunable.items()]
@@ -157,13 +157,13 @@ async def delete(connection: Connection, what: What) -> tuple[UsageRecord, ...]:
     """
     import grpc.aio
 
-    from buildkit_builder import doctor
     from buildkit_builder.buildkit.api import failures
     from buildkit_builder.buildkit.api.control import Control
+    from buildkit_builder.cli import examination
     from buildkit_builder.errors import CapabilityError
 
     if what.max_used_bytes or what.min_free_bytes:
-        report = await doctor.examine(connection)
+        report = await examination.examine(connection)
         if _LIMITS_FEATURE not in report.llb:
             raise CapabilityError(
                 f"The daemon at {report.address} knows neither --max-used-space nor --min-free-space, and would delete "
@@ -188,7 +188,7 @@ async def delete(connection: Connection, what: What) -> tuple[UsageRecord, ...]:
 def render(records: Sequence[UsageRecord], verbose: bool, *, width: int | None) -> str:
     """What was deleted, for a person, without a line end at its end."""
     from buildkit_builder.buildkit.progress.words import human_bytes
-    from buildkit_builder.commands.columns import columns
+    from buildkit_builder.cli.columns import columns
 
     freed = f"deleted {amounts.counted(len(records), 'record')}, {human_bytes(_size(records))}"
     if not verbose or not records:

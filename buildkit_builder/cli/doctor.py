@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from buildkit_builder.commands.failing import told
+from buildkit_builder.cli.failing import told
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.find.discovery import Discovery, Look
     from buildkit_builder.buildkit.find.endpoint import Endpoint
+    from buildkit_builder.cli.examination import Report
     from buildkit_builder.config import Settings
-    from buildkit_builder.doctor import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,13 @@ async def diagnose(found: Discovery, settings: Settings, environ: Mapping[str, s
 
 
 async def _examine(endpoint: Endpoint, timeout: float) -> Report | str:
-    from buildkit_builder import doctor
     from buildkit_builder.buildkit.connect.connection import connect
+    from buildkit_builder.cli import examination
     from buildkit_builder.errors import BuildKitError
 
     try:
         async with await connect(endpoint, timeout=timeout) as connection:
-            return await doctor.examine(connection)
+            return await examination.examine(connection)
     except BuildKitError as error:
         return str(error)
 
@@ -92,14 +92,14 @@ def _remedy(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
 
 def render(diagnosis: Diagnosis) -> str:
     """The diagnosis for a person, without a line end at its end."""
-    from buildkit_builder import doctor
+    from buildkit_builder.cli import examination
 
     width = max((len(look.place) for look in diagnosis.looked), default=0)
     looked = [f"  {look.place:<{width}}  {look.found}" for look in diagnosis.looked]
     return "\n\n".join(
         (
             "\n".join(["Looked at, in order:", *looked]),
-            *(doctor.render(report) for report in diagnosis.daemons),
+            *(examination.render(report) for report in diagnosis.daemons),
             *diagnosis.problems,
         )
     )

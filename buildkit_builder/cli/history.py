@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from buildkit_builder.commands.failing import told
+from buildkit_builder.cli.failing import told
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.api.events import StatusUpdate, VertexEvent
@@ -51,7 +51,7 @@ def history() -> None:
 def list_builds(status: str | None, limit: int, as_json: bool) -> None:
     """List builds, the newest first."""
     from buildkit_builder.buildkit.api import history
-    from buildkit_builder.commands import daemons
+    from buildkit_builder.cli import daemons
 
     with told():
         settings, endpoints = daemons.endpoints()
@@ -120,7 +120,7 @@ def in_hindsight(update: StatusUpdate) -> StatusUpdate:
 def rm(refs: tuple[str, ...], everything: bool) -> None:
     """Have the daemons forget builds; what those made stays."""
     from buildkit_builder.buildkit.api import history
-    from buildkit_builder.commands.amounts import counted
+    from buildkit_builder.cli.amounts import counted
 
     if bool(refs) == everything:
         raise click.UsageError("Name the builds, or say --all.")
@@ -149,7 +149,7 @@ def pin(ref: str, off: bool) -> None:
 def _all() -> list[Remembered]:
     """What all daemons remember, the newest first; the command ends where one cannot be asked."""
     from buildkit_builder.buildkit.api import history
-    from buildkit_builder.commands import daemons
+    from buildkit_builder.cli import daemons
 
     with told():
         settings, endpoints = daemons.endpoints()
@@ -165,7 +165,7 @@ def _found(ref: str) -> Remembered:
 
 def _tell(found: Remembered, do: Callable[[Connection], Awaitable[None]]) -> None:
     """Does something at the daemon that remembers a build."""
-    from buildkit_builder.commands import daemons
+    from buildkit_builder.cli import daemons
 
     with told():
         settings, _ = daemons.endpoints()
@@ -202,8 +202,8 @@ def table(records: Sequence[BuildRecord], *, now: float, width: int | None) -> s
         now: Seconds since 1970.
         width: What a line may be long at most, or `None`.
     """
-    from buildkit_builder.commands.amounts import ago
-    from buildkit_builder.commands.columns import columns
+    from buildkit_builder.cli.amounts import ago
+    from buildkit_builder.cli.columns import columns
 
     if not records:
         return "no builds"
@@ -224,8 +224,8 @@ def table(records: Sequence[BuildRecord], *, now: float, width: int | None) -> s
 def details(found: Remembered, *, now: float) -> str:
     """A build for a person, without a line end at its end."""
     from buildkit_builder.buildkit.terminal import printable, printable_lines
-    from buildkit_builder.commands.amounts import ago
-    from buildkit_builder.commands.daemons import title
+    from buildkit_builder.cli.amounts import ago
+    from buildkit_builder.cli.daemons import title
 
     record = found.record
     facts = [
@@ -277,6 +277,6 @@ def _steps(record: BuildRecord) -> str:
 
 
 def _duration(record: BuildRecord, now: float) -> str:
-    from buildkit_builder.commands.amounts import lasting
+    from buildkit_builder.cli.amounts import lasting
 
     return lasting((record.completed or now) - record.created)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from buildkit_builder.commands.failing import told
+from buildkit_builder.cli.failing import told
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.find.nodes import Node
+    from buildkit_builder.cli.examination import Report
     from buildkit_builder.config import Settings
-    from buildkit_builder.doctor import Report
 
 _DEFAULT = "buildkit-builder"
 
@@ -117,8 +117,9 @@ def list_builders(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def inspect(name: str, bootstrap: bool, as_json: bool) -> None:
     """Say of every node of a builder what it can do."""
-    from buildkit_builder import config, doctor
+    from buildkit_builder import config
     from buildkit_builder.buildkit.find import buildx_command
+    from buildkit_builder.cli import examination
     from buildkit_builder.flyte_plugin import settings as flyte_settings
 
     environ = config.environment()
@@ -130,7 +131,7 @@ def inspect(name: str, bootstrap: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports], indent=2))
     else:
-        click.echo("\n\n".join(doctor.render(report) for report in reports))
+        click.echo("\n\n".join(examination.render(report) for report in reports))
 
 
 @builder.command()
@@ -176,11 +177,11 @@ async def _lacking(settings: Settings, environ: Mapping[str, str], context: str 
 
 
 async def _examine(nodes: tuple[Node, ...], settings: Settings) -> list[Report]:
-    from buildkit_builder import doctor
     from buildkit_builder.buildkit.connect.connection import connect
+    from buildkit_builder.cli import examination
 
     reports = []
     for node in nodes:
         async with await connect(node.endpoint, timeout=settings.connect_timeout) as connection:
-            reports.append(await doctor.examine(connection))
+            reports.append(await examination.examine(connection))
     return reports

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from buildkit_builder.commands import filters as _filters
-from buildkit_builder.commands.failing import told
+from buildkit_builder.cli import filters as _filters
+from buildkit_builder.cli.failing import told
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.api.control import UsageRecord
@@ -74,7 +74,7 @@ class Usage:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def du(filters: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Say what the daemons keep on their disks: how much of what, and the largest records."""
-    from buildkit_builder.commands import daemons
+    from buildkit_builder.cli import daemons
 
     with told():
         settings, endpoints = daemons.endpoints()
@@ -119,8 +119,8 @@ def render(records: Sequence[UsageRecord], limit: int, *, now: float, width: int
         width: What a line may be long at most, or `None`.
     """
     from buildkit_builder.buildkit.progress.words import human_bytes
-    from buildkit_builder.commands.amounts import counted
-    from buildkit_builder.commands.columns import columns
+    from buildkit_builder.cli.amounts import counted
+    from buildkit_builder.cli.columns import columns
 
     usage = Usage.of(records)
     if not records:
@@ -147,7 +147,7 @@ def render(records: Sequence[UsageRecord], limit: int, *, now: float, width: int
 
 def _row(record: UsageRecord, now: float) -> tuple[str, ...]:
     from buildkit_builder.buildkit.progress.words import human_bytes
-    from buildkit_builder.commands.amounts import ago
+    from buildkit_builder.cli.amounts import ago
 
     states = {"in use": record.in_use, "shared": record.shared, "mutable": record.mutable}
     return (

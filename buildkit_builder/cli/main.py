@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from buildkit_builder import __version__
-from buildkit_builder.commands.builder import builder
-from buildkit_builder.commands.doctor import doctor
-from buildkit_builder.commands.engine import engine
-from buildkit_builder.commands.history import history
-from buildkit_builder.commands.plan import plan
-from buildkit_builder.commands.prune import prune
-from buildkit_builder.commands.usage import du
+from buildkit_builder.cli.builder import builder
+from buildkit_builder.cli.doctor import doctor
+from buildkit_builder.cli.engine import engine
+from buildkit_builder.cli.history import history
+from buildkit_builder.cli.plan import plan
+from buildkit_builder.cli.prune import prune
+from buildkit_builder.cli.usage import du
 
 
 @click.group()
