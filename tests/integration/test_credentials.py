@@ -79,7 +79,7 @@ HELPERS = {
     "locked": "echo locked; exit 1",
 }
 # Whether docker's client and ours do the same with it. Where docker warns and goes on without credentials and an entry
-# is broken that is asked for, ours is an error; that is in tests/session/test_docker_config.py.
+# is broken that is asked for, ours is an error; that is in tests/buildkit/session/test_docker_config.py.
 STATES = {
     "good": GOOD + "}",
     "empty": "",

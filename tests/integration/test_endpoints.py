@@ -30,7 +30,7 @@ from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.buildkit.progress import open_screen
 from buildkit_builder.cli.main import main
 from buildkit_builder.errors import DaemonLostError, EndpointError
-from tests.client.test_engine import Front, read_trivial, socket_of
+from tests.buildkit.connect.test_engine import Front, read_trivial, socket_of
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.integration.command import Finished

@@ -24,7 +24,7 @@ from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import CapabilityError
 from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
-from tests.client.test_engine import Front
+from tests.buildkit.connect.test_engine import Front
 from tests.conftest import Engine
 from tests.integration.conftest import Build
 from tests.integration.daemon import Daemon, daemon

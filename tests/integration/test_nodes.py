@@ -19,7 +19,7 @@ from flyte.errors import ImageBuildError
 
 from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
-from tests.client.test_engine import Front
+from tests.buildkit.connect.test_engine import Front
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.integration.conftest import BASE
