@@ -250,9 +250,9 @@ def _type_error(value: object, hint: Any, name: str) -> TypeError:
 def _advice(value: object, hint: Any, names: set[str], name: str) -> str:
     """What to write instead, where it is known what was meant."""
     parsed = next((each for each in ("Platform", "Owner") if each in names), None)
-    if type(value).__name__ == "Exec" and "State" in names:
+    if type(value).__name__ == "Exec" and "Output" in names:
         return " A command is not yet a tree: write `.root` behind it for the root that it leaves, or `.output(…)`."
-    if isinstance(value, str) and "State" in names:
+    if isinstance(value, str) and "Output" in names:
         return f' Write `llb.image("{value}")` for an image.'
     if isinstance(value, str) and parsed is not None:
         return f' Write `llb.{parsed}.parse("{value}")`.'
@@ -274,7 +274,9 @@ def _named(hint: Any) -> str:
         return "a tuple"
     if get_origin(hint) is Literal:
         return " or ".join(f"`{arg}`" for arg in get_args(hint))
-    return _KINDS.get(hint) or f"an `llb.{getattr(hint, '__name__', hint)}`"
+    # What people hold of the outputs of vertexes are states.
+    name = getattr(hint, "__name__", hint)
+    return _KINDS.get(hint) or f"an `llb.{'State' if name == 'Output' else name}`"
 
 
 def _kind(value: object) -> str:

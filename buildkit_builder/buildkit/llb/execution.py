@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from buildkit_builder.buildkit.llb.arguments import check, check_mode
-from buildkit_builder.buildkit.llb.operation import NO_INPUT, NO_OUTPUT, Inputs, Operation, absolute, distinct
+from buildkit_builder.buildkit.llb.operation import NO_INPUT, NO_OUTPUT, Inputs, Operation, Output, absolute, distinct
 from buildkit_builder.buildkit.wire import ops_pb2
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.llb.platforms import Platform
-    from buildkit_builder.buildkit.llb.state import State
 
 Network = Literal["default", "host", "none"]
 Security = Literal["sandbox", "insecure"]
@@ -39,7 +38,7 @@ class Bind:
     """
 
     target: str
-    source: State
+    source: Output
     selector: str = ""
     readonly: bool = False
     output: bool = True
@@ -68,7 +67,7 @@ class Cache:
     target: str
     id: str
     sharing: Sharing = "shared"
-    source: State | None = None
+    source: Output | None = None
     selector: str = ""
 
     def __post_init__(self) -> None:
@@ -195,7 +194,7 @@ Mount = Bind | Cache | Tmpfs | SecretFile | Ssh
 class ExecOp(Operation):
     """The vertex of a command. `State.run` makes it and documents its fields."""
 
-    root: State
+    root: Output
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     cwd: str
@@ -244,7 +243,7 @@ class ExecOp(Operation):
             kept = ", ".join(outputs) or "none"
             raise ValueError(f"The command has no output at {target}; its outputs are: {kept}.") from None
 
-    def dependencies(self) -> tuple[State, ...]:
+    def dependencies(self) -> tuple[Output, ...]:
         """The sources of its mounts, by target."""
         return distinct(
             mount.source for mount in self._filesystems() if not isinstance(mount, Tmpfs) and mount.source is not None

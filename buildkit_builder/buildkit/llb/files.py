@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildkit_builder.buildkit.llb.arguments import check, check_mode, content, several
-from buildkit_builder.buildkit.llb.operation import NO_INPUT, NO_OUTPUT, Inputs, Operation, absolute, distinct
+from buildkit_builder.buildkit.llb.operation import NO_INPUT, NO_OUTPUT, Inputs, Operation, Output, absolute, distinct
 from buildkit_builder.buildkit.llb.owner import Owner
 from buildkit_builder.buildkit.wire import ops_pb2
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.llb.platforms import Platform
-    from buildkit_builder.buildkit.llb.state import State
 
 # On the wire 0 means the start of 1970 and mode 000, so "leave as it is" needs a value of its own.
 _UNSET = -1
@@ -23,7 +22,7 @@ _UNSET = -1
 class Copy:
     """Copies out of another state. `copy` makes it and documents its fields."""
 
-    source: State
+    source: Output
     src: str
     dst: str
     owner: Owner | None
@@ -199,7 +198,7 @@ FileAction = Copy | MakeFile | MakeDirectory | Remove | Symlink
 
 
 def copy(
-    source: State,
+    source: Output,
     src: str,
     dst: str,
     *,
@@ -328,7 +327,7 @@ def symlink(oldpath: str, newpath: str, *, owner: Owner | None = None, timestamp
 class FileOp(Operation):
     """The vertex of file actions, each on the result of the one before. `State.file` makes it."""
 
-    base: State
+    base: Output
     actions: tuple[FileAction, ...]
 
     def __post_init__(self) -> None:
@@ -339,7 +338,7 @@ class FileOp(Operation):
             if owner is not None and owner.is_named and (owner.lookup or self.base).op is None:
                 raise ValueError(f"There is no `/etc/passwd` in scratch to look up {owner.user!r}:{owner.group!r} in.")
 
-    def dependencies(self) -> tuple[State, ...]:
+    def dependencies(self) -> tuple[Output, ...]:
         """The state that is changed, then what the actions read, in their order."""
         return distinct([self.base, *(state for action in self.actions for state in _reads(action))])
 
@@ -372,7 +371,7 @@ def _owner(action: FileAction) -> Owner | None:
     return None if isinstance(action, Remove) else action.owner
 
 
-def _reads(action: FileAction) -> list[State]:
+def _reads(action: FileAction) -> list[Output]:
     """The states an action reads beside the one it changes: what it copies, then where it looks up names."""
     states = [action.source] if isinstance(action, Copy) else []
     owner = _owner(action)

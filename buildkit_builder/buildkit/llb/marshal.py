@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from buildkit_builder.buildkit.llb.arguments import checked
 from buildkit_builder.buildkit.llb.definition import CUSTOM_NAME, IMAGE_SCHEME, Definition, digest_of, serialize
-from buildkit_builder.buildkit.llb.operation import Inputs, Operation
+from buildkit_builder.buildkit.llb.operation import Inputs, Operation, Output
 from buildkit_builder.buildkit.llb.platforms import Platform
 from buildkit_builder.buildkit.llb.role import ORDINARY, Role
 from buildkit_builder.buildkit.llb.state import State
@@ -120,6 +120,6 @@ class _Writer:
         if role.quiet:
             metadata.progress_group.CopyFrom(_UNSEEN)
 
-    def _locate(self, state: State) -> tuple[str, int]:
+    def _locate(self, state: Output) -> tuple[str, int]:
         assert state.op is not None  # `Inputs` adds no scratch
         return self._digests[state.op], state.index

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from buildkit_builder.buildkit.llb.arguments import checked, several
-from buildkit_builder.buildkit.llb.operation import Inputs, Operation, distinct
+from buildkit_builder.buildkit.llb.operation import Inputs, Operation, Output, distinct
 from buildkit_builder.buildkit.llb.platforms import Platform
 from buildkit_builder.buildkit.llb.role import ORDINARY, Role
 from buildkit_builder.buildkit.llb.state import State, scratch
@@ -64,7 +64,7 @@ class MergeOp(Operation):
 
     layers: tuple[State, ...]
 
-    def dependencies(self) -> tuple[State, ...]:
+    def dependencies(self) -> tuple[Output, ...]:
         """The trees."""
         return distinct(self.layers)
 
@@ -85,7 +85,7 @@ class DiffOp(Operation):
     lower: State
     upper: State
 
-    def dependencies(self) -> tuple[State, ...]:
+    def dependencies(self) -> tuple[Output, ...]:
         """Both trees."""
         return distinct([self.lower, self.upper])
 

@@ -17,7 +17,6 @@ from buildkit_builder.buildkit.wire import ops_pb2
 
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.llb.platforms import Platform
-    from buildkit_builder.buildkit.llb.state import State
 
 NO_INPUT = -1
 NO_OUTPUT = -1
@@ -50,7 +49,7 @@ class Operation(ABC):
         object.__setattr__(self, "key", _key_of(self))
 
     @abstractmethod
-    def dependencies(self) -> tuple[State, ...]:
+    def dependencies(self) -> tuple[Output, ...]:
         """The states it is made from, none of them scratch, in the order they are to be visited."""
 
     @abstractmethod
@@ -68,19 +67,41 @@ class Operation(ABC):
         return hash(self.key)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Output:
+    """One output of one operation, a tree of files: what operations take in. `State` is this with its verbs.
+
+    Attributes:
+        op: The vertex, or `None` for scratch, the empty tree.
+        index: Which output of the vertex.
+    """
+
+    op: Operation | None = None
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __repr__(self) -> str:
+        # By its key and not by its content: a chain of a thousand steps would be printed in each of them.
+        if self.op is None:
+            return "State(scratch)"
+        return f"State({type(self.op).__name__} {self.op.key.hex()} #{self.index})"
+
+
 class Inputs:
     """The inputs of one operation while it is written down."""
 
     __slots__ = ("_locate", "_op")
 
-    def __init__(self, op: ops_pb2.Op, locate: Callable[[State], tuple[str, int]]) -> None:
+    def __init__(self, op: ops_pb2.Op, locate: Callable[[Output], tuple[str, int]]) -> None:
         self._op = op
         self._locate = locate
 
     def __len__(self) -> int:
         return len(self._op.inputs)
 
-    def append(self, state: State) -> int:
+    def append(self, state: Output) -> int:
         """Add an input and give its index; scratch is no input."""
         if state.op is None:
             return NO_INPUT
@@ -88,7 +109,7 @@ class Inputs:
         self._op.inputs.add(digest=digest, index=index)
         return len(self._op.inputs) - 1
 
-    def share(self, state: State) -> int:
+    def share(self, state: Output) -> int:
         """Like `append`, but the same output of the same vertex is added once."""
         if state.op is None:
             return NO_INPUT
@@ -138,7 +159,7 @@ def _spelled(value: Any) -> bytes:
     return b"%s:%d:%s" % (kind.encode(), len(text), text)
 
 
-def distinct(states: Iterable[State]) -> tuple[State, ...]:
+def distinct(states: Iterable[Output]) -> tuple[Output, ...]:
     """The states that are not scratch, each once, in order."""
     return tuple(dict.fromkeys(state for state in states if state.op is not None))
 

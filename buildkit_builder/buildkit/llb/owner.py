@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from buildkit_builder.buildkit.llb.arguments import check, checked
+from buildkit_builder.buildkit.llb.operation import Output
 from buildkit_builder.buildkit.wire import ops_pb2
-
-if TYPE_CHECKING:
-    from buildkit_builder.buildkit.llb.state import State
 
 _MAX_ID = 2**31 - 1
 _MAX_UINT32 = 2**32 - 1
@@ -28,7 +25,7 @@ class Owner:
 
     user: str | int | None = None
     group: str | int | None = None
-    lookup: State | None = None
+    lookup: Output | None = None
 
     def __post_init__(self) -> None:
         check(self)
@@ -42,7 +39,7 @@ class Owner:
 
     @classmethod
     @checked
-    def parse(cls, text: str, *, lookup: State | None = None) -> Owner:
+    def parse(cls, text: str, *, lookup: Output | None = None) -> Owner:
         """Read `user[:group]` as Docker's `--chown` does: digits are numbers, `root` is 0, all else is a name.
 
         Raises:

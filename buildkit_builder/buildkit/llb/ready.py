@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from buildkit_builder.buildkit.llb.arguments import checked
 from buildkit_builder.buildkit.llb.definition import CUSTOM_NAME, Definition
-from buildkit_builder.buildkit.llb.operation import Inputs, Operation, distinct
+from buildkit_builder.buildkit.llb.operation import Inputs, Operation, Output, distinct
 from buildkit_builder.buildkit.llb.platforms import Platform
 from buildkit_builder.buildkit.llb.state import State, scratch
 from buildkit_builder.buildkit.wire import ops_pb2
@@ -73,7 +73,7 @@ class ReadyOp(Operation):
     inputs: tuple[State, ...]
     needs: tuple[str, ...]
 
-    def dependencies(self) -> tuple[State, ...]:
+    def dependencies(self) -> tuple[Output, ...]:
         """The inputs."""
         return distinct(self.inputs)
 

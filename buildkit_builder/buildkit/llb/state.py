@@ -9,28 +9,18 @@ from typing import TYPE_CHECKING, Any
 from buildkit_builder.buildkit.llb.arguments import check, checked, pairs, several
 from buildkit_builder.buildkit.llb.execution import ExecOp, Mount, Network, ProxyEnv, SecretEnv, Security
 from buildkit_builder.buildkit.llb.files import FileAction, FileOp
-from buildkit_builder.buildkit.llb.operation import Operation
+from buildkit_builder.buildkit.llb.operation import Output
 from buildkit_builder.buildkit.llb.platforms import Platform
 from buildkit_builder.buildkit.llb.role import ORDINARY, Role
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class State:
+class State(Output):
     """A tree of files, described by the vertex that makes it: one output of one operation.
 
     States are values. A verb gives a new state and leaves the old one as it is; nothing happens on any daemon until
     the graph is marshalled and solved. Two states are equal if they are described equally.
-
-    Attributes:
-        op: The vertex, or `None` for scratch, the empty tree.
-        index: Which output of the vertex.
     """
-
-    op: Operation | None = None
-    index: int = 0
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def run(
         self,
@@ -132,12 +122,6 @@ class State:
             raise TypeError("`file` takes each action as an argument of its own. Write `.file(*actions)`.")
         return State(FileOp(name=name, role=role, ignore_cache=ignore_cache, base=self, actions=actions))
 
-    def __repr__(self) -> str:
-        # Operations take their identity from this text, so it names the operation by its key and not by its content.
-        if self.op is None:
-            return "State(scratch)"
-        return f"State({type(self.op).__name__} {self.op.key.hex()} #{self.index})"
-
 
 @dataclass(frozen=True, slots=True)
 class Exec:
@@ -162,7 +146,9 @@ class Exec:
     @property
     def root(self) -> State:
         """The root after the command; with a read-only root, the root before it."""
-        return self.op.root if self.op.read_only_root else self.output("/")
+        if not self.op.read_only_root:
+            return self.output("/")
+        return State(self.op.root.op, self.op.root.index)
 
     @checked
     def output(self, target: str) -> State:

@@ -7,16 +7,14 @@ threads and no timers: whoever runs the build calls `refresh` about ten times a 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol, TextIO
 
 from buildkit_builder.buildkit.api.events import StatusUpdate
-from buildkit_builder.buildkit.progress.output import Output, Redact, unchanged
+from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, unchanged
 from buildkit_builder.errors import ConfigError
 
 MODES = ("auto", "tty", "plain", "rawjson", "quiet")
-
-Clock = Callable[[], float]
 
 
 class Display(Protocol):
@@ -66,7 +64,7 @@ def mode_of(mode: str, stream: TextIO, *, environ: Mapping[str, str]) -> str:
         return mode
     in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
     capable = environ.get("TERM", "") != "dumb" and not in_ci
-    return "tty" if capable and Output(stream).is_terminal() else "plain"
+    return "tty" if capable and Stream(stream).is_terminal() else "plain"
 
 
 def open_screen(mode: str, stream: TextIO, *, environ: Mapping[str, str], clock: Clock) -> Screen:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from buildkit_builder.buildkit.api.events import StatusEvent, StatusUpdate, WarningEvent
-from buildkit_builder.buildkit.progress.display import Clock
 from buildkit_builder.buildkit.progress.loglines import LogLine
-from buildkit_builder.buildkit.progress.output import Output, Redact, cleaned, unchanged
+from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, cleaned, unchanged
 from buildkit_builder.buildkit.progress.trace import Changes, Trace
 from buildkit_builder.buildkit.progress.vertex import Vertex
 from buildkit_builder.buildkit.progress.words import amount_of, human_seconds, plain_name, short_title
@@ -28,7 +27,7 @@ class PlainScreen:
     """
 
     def __init__(self, stream: TextIO, *, clock: Clock) -> None:
-        self._output = Output(stream)
+        self._output = Stream(stream)
         self._clock = clock
         self._open: list[PlainDisplay] = []
 
@@ -63,7 +62,7 @@ class PlainDisplay:
         titled: Each line begins with the build's title.
     """
 
-    def __init__(self, screen: PlainScreen, output: Output, clock: Clock, title: str, redact: Redact) -> None:
+    def __init__(self, screen: PlainScreen, output: Stream, clock: Clock, title: str, redact: Redact) -> None:
         self.titled = False
         self._screen = screen
         self._output = output

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from buildkit_builder.buildkit.api.events import StatusUpdate
-from buildkit_builder.buildkit.progress.display import Clock
-from buildkit_builder.buildkit.progress.output import Output, Redact, cleaned, unchanged
+from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, cleaned, unchanged
 from buildkit_builder.buildkit.progress.trace import Trace
 
 _TAIL = 20
@@ -21,7 +20,7 @@ class QuietScreen:
     """
 
     def __init__(self, stream: TextIO, *, clock: Clock) -> None:
-        self._output = Output(stream)
+        self._output = Stream(stream)
         self._clock = clock
 
     def display(self, title: str = "", redact: Redact = unchanged) -> QuietDisplay:
@@ -32,7 +31,7 @@ class QuietScreen:
 class QuietDisplay:
     """Follows one build, to say on failure which step failed and what it printed last."""
 
-    def __init__(self, output: Output, clock: Clock, title: str, redact: Redact) -> None:
+    def __init__(self, output: Stream, clock: Clock, title: str, redact: Redact) -> None:
         self._output = output
         self._clock = clock
         self._title = title

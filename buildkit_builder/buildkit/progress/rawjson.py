@@ -8,9 +8,8 @@ from dataclasses import asdict
 from typing import Any, TextIO
 
 from buildkit_builder.buildkit.api.events import StatusEvent, StatusUpdate, VertexEvent, WarningEvent
-from buildkit_builder.buildkit.progress.display import Clock
 from buildkit_builder.buildkit.progress.loglines import LogLine
-from buildkit_builder.buildkit.progress.output import Output, Redact, unchanged
+from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, unchanged
 from buildkit_builder.buildkit.progress.trace import Changes, Trace
 
 JsonObject = dict[str, Any]
@@ -25,7 +24,7 @@ class RawJsonScreen:
     """
 
     def __init__(self, stream: TextIO, *, clock: Clock) -> None:
-        self._output = Output(stream)
+        self._output = Stream(stream)
         self._clock = clock
 
     def display(self, title: str = "", redact: Redact = unchanged) -> RawJsonDisplay:
@@ -43,7 +42,7 @@ class RawJsonDisplay:
     `attempt`, or runs a `script` of ours.
     """
 
-    def __init__(self, output: Output, clock: Clock, title: str, redact: Redact) -> None:
+    def __init__(self, output: Stream, clock: Clock, title: str, redact: Redact) -> None:
         self._output = output
         self._clock = clock
         self._title = title

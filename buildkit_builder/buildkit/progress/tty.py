@@ -12,9 +12,8 @@ from rich.text import Text
 
 from buildkit_builder.buildkit.api.events import StatusEvent, StatusUpdate, WarningEvent
 from buildkit_builder.buildkit.progress.bystanders import Bystanders, StandIn
-from buildkit_builder.buildkit.progress.display import Clock
 from buildkit_builder.buildkit.progress.layout import Block, Line, Section, fit, whole
-from buildkit_builder.buildkit.progress.output import Output, Redact, cleaned, unchanged
+from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, cleaned, unchanged
 from buildkit_builder.buildkit.progress.trace import Trace
 from buildkit_builder.buildkit.progress.vertex import State, Vertex
 from buildkit_builder.buildkit.progress.words import amount_of, human_bytes, human_seconds, plain_name, short_title
@@ -52,7 +51,7 @@ class TtyScreen:
         if isinstance(stream, StandIn):
             stream = stream.replaced
         terminal = cast(TextIO, getattr(stream, "rich_proxied_file", stream))
-        self._output = Output(terminal)
+        self._output = Stream(terminal)
         self._bystanders = Bystanders(terminal, self._show_above)
         # Other code prints from its own threads.
         self._lock = threading.RLock()

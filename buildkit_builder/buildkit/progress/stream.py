@@ -9,6 +9,7 @@ from typing import TextIO
 from buildkit_builder.buildkit.terminal import printable
 
 Redact = Callable[[str], str]
+Clock = Callable[[], float]
 
 
 def unchanged(text: str) -> str:
@@ -24,7 +25,7 @@ def cleaned(text: str, redact: Redact) -> str:
     return redact(printable(redact(text)))
 
 
-class Output:
+class Stream:
     """Writes to a stream, whatever its encoding, and stops quietly when nobody reads it any more.
 
     A build does not fail because the terminal that showed it was closed.

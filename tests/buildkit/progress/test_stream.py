@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from buildkit_builder.buildkit.progress.output import Output, cleaned
+from buildkit_builder.buildkit.progress.stream import Stream, cleaned
 
 
 def test_secret_is_found_when_controls_tear_it_apart() -> None:
@@ -18,7 +18,7 @@ def test_secret_is_found_when_controls_tear_it_apart() -> None:
 def test_stream_with_little_encoding_gets_question_marks() -> None:
     """An ASCII stream takes any text."""
     raw = io.BytesIO()
-    output = Output(io.TextIOWrapper(raw, encoding="ascii"))
+    output = Stream(io.TextIOWrapper(raw, encoding="ascii"))
 
     output.write("naïve …\n")
 
@@ -30,7 +30,7 @@ def test_stream_with_little_encoding_gets_question_marks() -> None:
 def test_closed_stream_is_not_an_error() -> None:
     """A build goes on when nobody reads what it prints any more."""
     stream = io.StringIO()
-    output = Output(stream)
+    output = Stream(stream)
     stream.close()
 
     output.write("lost")
