@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,9 +23,9 @@ PACKAGE = ROOT / "buildkit_builder"
 PROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "wire" not in path.relative_to(PACKAGE).parts)
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-# The rooms that may know Flyte, and the one that may know how it keeps an image.
-FLYTE_ROOMS = {"activation", "background", "builder", "checker", "cli", "flyte_image", "flyte_settings", "image_build"}
-FLYTE_IMAGE_ROOM = "flyte_image"
+# The rooms that may name Flyte's private parts, and the one that may know how it keeps an image.
+FLYTE_ROOMS = {"cli", "flyte_plugin"}
+READER = PACKAGE / "flyte_plugin" / "reader"
 HEAVY = ("grpc", "google.protobuf", "rich", "yaml", "asyncio")
 
 
@@ -65,12 +66,12 @@ def test_import_contracts() -> None:
 
 
 def test_flytes_private_names_stay_in_their_rooms() -> None:
-    """Only the Flyte rooms name private parts of Flyte, and only `flyte_image` those of its image."""
+    """Only the Flyte rooms name private parts of Flyte, and only `reader` those of its image."""
     strays = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in MODULES
         for name in imports(path)
-        if (name.startswith("flyte._image") and room(path) != FLYTE_IMAGE_ROOM)
+        if (name.startswith("flyte._image") and READER not in path.parents)
         or (
             name.startswith("flyte")
             and any(part.startswith("_") for part in name.split("."))
@@ -81,18 +82,18 @@ def test_flytes_private_names_stay_in_their_rooms() -> None:
     assert [] == strays
 
 
-def test_only_config_reads_the_environment() -> None:
+def test_one_module_reads_the_environment() -> None:
     """Everyone else is handed the environment."""
     readers = {
-        room(path)
+        path
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if (isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv"))
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
-    } | {room(path) for path in MODULES for name in imports(path) if name in ("os.environ", "os.getenv")}
+    } | {path for path in MODULES for name in imports(path) if name in ("os.environ", "os.getenv")}
 
-    assert {"config"} == readers
+    assert {PACKAGE / "buildkit" / "environment.py"} == readers
 
 
 @pytest.mark.parametrize(
@@ -111,11 +112,26 @@ def test_the_front_doors_add_nothing_heavy_to_flyte(module: str) -> None:
     )
 
 
-def test_the_client_works_without_flyte() -> None:
-    """`llb`, `client`, `session`, `solve` and `progress` import where there is no Flyte."""
-    names = ", ".join(f"buildkit_builder.{room}" for room in ("client", "llb", "progress", "session", "solve"))
+def test_the_client_works_without_flyte_and_without_the_other_rooms(tmp_path: Path) -> None:
+    """Every module of `buildkit` imports where there is nothing of the package but it and `errors`, and no Flyte."""
+    package = tmp_path / "buildkit_builder"
+    shutil.copytree(PACKAGE / "buildkit", package / "buildkit", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PACKAGE / "errors.py", package)
+    (package / "__init__.py").touch()
+    names = [
+        str(path.relative_to(tmp_path).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for path in package.rglob("*.py")
+    ]
+    script = (
+        "import importlib, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "sys.modules['flyte'] = None\n"
+        "for name in sys.argv[2:]: print(importlib.import_module(name).__file__)"
+    )
 
-    assert "fine\n" == run("-c", f"import sys\nsys.modules['flyte'] = None\nimport {names}\nprint('fine')")
+    assert {str(path) for path in package.rglob("*.py")} == set(
+        run("-c", script, str(tmp_path), *names).split("\n")[:-1]
+    )
 
 
 def test_every_entry_point_leads_somewhere() -> None:

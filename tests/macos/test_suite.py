@@ -27,7 +27,7 @@ FILES = {
     "buildkit/connect": ["test_relay.py"],
     "buildkit/find": ["test_discovery.py", "test_buildx_store.py"],
     "buildkit/session": ["test_auth.py", "test_content.py", "test_filesend.py", "test_filesync.py", "test_follow.py",
-                "test_layout.py", "test_server.py"],
+                         "test_layout.py", "test_server.py"],
     "buildkit/build": ["test_delivery.py", "test_files.py", "test_cache_export.py"],
     "image": ["test_memory.py"],
     "flyte_plugin": ["test_activation.py"],

@@ -508,7 +508,7 @@ GOLDENS = {"typical.json": False, "typical-branches.json": True}
 
 @pytest.mark.parametrize("name", GOLDENS)
 def test_a_typical_image_stays_as_it_is(name: str) -> None:
-    """The text that was reviewed; `python -m tests.image.lower.test_image` writes it anew after a change that is meant."""
+    """The text that was reviewed; `python -m tests.image.lower.test_image` writes it anew."""
     assert (GOLDEN / name).read_text(encoding="utf-8") == typical(side_by_side=GOLDENS[name])
 
 
