@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import graphlib
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,17 @@ def test_import_contracts() -> None:
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
     assert "0 broken" in run("-c", command, "--no-cache", "--no-logo")
+
+
+def test_no_module_imports_what_imports_it() -> None:
+    """Not even where only types are checked, or within a function; `CycleError` shows the circle."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = {given if given in names else given.rpartition(".")[0] for given in imports(path)}
+        graph[name] = (found & set(names)) - {name}
+
+    assert set(names) == set(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_flytes_private_names_stay_in_their_rooms() -> None:

@@ -250,9 +250,9 @@ def _type_error(value: object, hint: Any, name: str) -> TypeError:
 def _advice(value: object, hint: Any, names: set[str], name: str) -> str:
     """What to write instead, where it is known what was meant."""
     parsed = next((each for each in ("Platform", "Owner") if each in names), None)
-    if type(value).__name__ == "Exec" and "Output" in names:
+    if type(value).__name__ == "Exec" and names & {"State", "Output"}:
         return " A command is not yet a tree: write `.root` behind it for the root that it leaves, or `.output(…)`."
-    if isinstance(value, str) and "Output" in names:
+    if isinstance(value, str) and names & {"State", "Output"}:
         return f' Write `llb.image("{value}")` for an image.'
     if isinstance(value, str) and parsed is not None:
         return f' Write `llb.{parsed}.parse("{value}")`.'

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.llb.files import FileOp, MakeFile
 from buildkit_builder.buildkit.llb.merge import DiffOp, MergeOp
+from buildkit_builder.buildkit.llb.operation import Output
 from buildkit_builder.image.lower.branches import Branches
 
 BASE = llb.image("debian:12")
@@ -27,7 +28,7 @@ STEPS = st.lists(
 )
 
 
-def tree(state: llb.State) -> TREE:
+def tree(state: Output) -> TREE:
     """The files of a graph of merges, differences and written files, as a daemon would have them."""
     op = state.op
     if isinstance(op, MergeOp):
