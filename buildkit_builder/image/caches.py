@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit import go_words, llb
 from buildkit_builder.buildkit.build.request import CacheEntry, CacheExport
 from buildkit_builder.buildkit.session import layout
 from buildkit_builder.buildkit.session.registries import is_insecure
@@ -28,7 +28,6 @@ from buildkit_builder.errors import BuildKitError, ConfigError, ImageError
 
 _TAG = "buildcache"
 _LONGEST_BRANCH = 60
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")
 _CREDENTIALS = ("token", "ghtoken", "secret_access_key", "session_token")
 
 
@@ -271,7 +270,9 @@ class _Drawing:
         """With what a GitHub runner says, as buildx takes it over."""
         environ = self._environ
         results = environ.get("ACTIONS_RESULTS_URL")
-        is_v2 = attributes.get("version", "2" if environ.get("ACTIONS_CACHE_SERVICE_V2") in _TRUE else "1") == "2"
+        is_v2 = (
+            attributes.get("version", "2" if environ.get("ACTIONS_CACHE_SERVICE_V2") in go_words.TRUE else "1") == "2"
+        )
         known = {
             "token": environ.get("ACTIONS_RUNTIME_TOKEN"),
             "url_v2": results if is_v2 else None,

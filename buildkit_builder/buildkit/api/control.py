@@ -10,17 +10,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import grpc.aio
 
 from buildkit_builder.buildkit.api import events
+from buildkit_builder.buildkit.api.timestamps import seconds
 from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.buildkit.wire import control_pb2, ops_pb2, services, sourcepolicy_pb2, worker_pb2
-
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 WORKER_LABEL = "org.mobyproject.buildkit.worker."
 """What the daemon's own worker labels begin with (protocol: buildkit `worker/label`)."""
@@ -348,11 +346,7 @@ def _usage(record: control_pb2.UsageRecord) -> UsageRecord:
         in_use=record.InUse,
         shared=record.Shared,
         usage_count=record.UsageCount,
-        created=_seconds(record.CreatedAt) if record.HasField("CreatedAt") else None,
-        last_used=_seconds(record.LastUsedAt) if record.HasField("LastUsedAt") else None,
+        created=seconds(record.CreatedAt) if record.HasField("CreatedAt") else None,
+        last_used=seconds(record.LastUsedAt) if record.HasField("LastUsedAt") else None,
         parents=tuple(record.Parents),
     )
-
-
-def _seconds(timestamp: Timestamp) -> float:
-    return timestamp.seconds + timestamp.nanos / 1e9

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from buildkit_builder.buildkit.api.timestamps import seconds
 from buildkit_builder.buildkit.llb.role import Role
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from buildkit_builder.buildkit.wire import control_pb2
 
 STDOUT = 1
@@ -144,9 +143,9 @@ def from_wire(response: control_pb2.StatusResponse) -> StatusUpdate:
                 name=status.name,
                 current=status.current,
                 total=status.total,
-                timestamp=_seconds(status.timestamp) if status.HasField("timestamp") else None,
-                started=_seconds(status.started) if status.HasField("started") else None,
-                completed=_seconds(status.completed) if status.HasField("completed") else None,
+                timestamp=seconds(status.timestamp) if status.HasField("timestamp") else None,
+                started=seconds(status.started) if status.HasField("started") else None,
+                completed=seconds(status.completed) if status.HasField("completed") else None,
             )
             for status in response.statuses
         ),
@@ -155,7 +154,7 @@ def from_wire(response: control_pb2.StatusResponse) -> StatusUpdate:
                 vertex=log.vertex,
                 stream=log.stream,
                 data=log.msg,
-                timestamp=_seconds(log.timestamp) if log.HasField("timestamp") else None,
+                timestamp=seconds(log.timestamp) if log.HasField("timestamp") else None,
             )
             for log in response.logs
         ),
@@ -182,12 +181,8 @@ def _vertex(vertex: control_pb2.Vertex) -> VertexEvent:
         inputs=tuple(vertex.inputs),
         name=vertex.name,
         cached=vertex.cached,
-        started=_seconds(vertex.started) if vertex.HasField("started") else None,
-        completed=_seconds(vertex.completed) if vertex.HasField("completed") else None,
+        started=seconds(vertex.started) if vertex.HasField("started") else None,
+        completed=seconds(vertex.completed) if vertex.HasField("completed") else None,
         error=vertex.error,
         group=group,
     )
-
-
-def _seconds(timestamp: Timestamp) -> float:
-    return timestamp.seconds + timestamp.nanos / 1e9

@@ -16,12 +16,11 @@ import grpc.aio
 
 from buildkit_builder.buildkit.api import events, failures
 from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.api.timestamps import seconds
 from buildkit_builder.buildkit.wire import control_pb2, services
 from buildkit_builder.errors import BuildKitError, CapabilityError
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from buildkit_builder.buildkit.connect.connection import Connection
 
 Status = Literal["running", "completed", "failed", "cancelled"]
@@ -88,8 +87,8 @@ class BuildRecord:
         return cls(
             ref=record.Ref,
             status=_status(record),
-            created=_seconds(record.CreatedAt),
-            completed=_seconds(record.CompletedAt) if record.HasField("CompletedAt") else None,
+            created=seconds(record.CreatedAt),
+            completed=seconds(record.CompletedAt) if record.HasField("CompletedAt") else None,
             images=tuple(dict.fromkeys(name for name in names if name)),
             frontend=record.Frontend,
             options=dict(record.FrontendAttrs),
@@ -187,7 +186,3 @@ def _translated(connection: Connection, error: grpc.aio.AioRpcError, doing: str)
             "which is in Docker Engine 24.0 or newer, does."
         )
     return failures.translate(error, describe=lambda _: None, doing=doing)
-
-
-def _seconds(timestamp: Timestamp) -> float:
-    return timestamp.seconds + timestamp.nanos / 1e9

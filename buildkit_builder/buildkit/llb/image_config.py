@@ -11,7 +11,7 @@ from buildkit_builder.buildkit.llb.arguments import checked, words
 from buildkit_builder.buildkit.llb.platforms import Platform
 from buildkit_builder.errors import BaseImageError
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # They tell how the base was made, and would be untrue of what is built on it.
 _OF_THE_BASE_ALONE = frozenset({"created", "id", "parent", "container", "container_config", "docker_version", "rootfs"})
@@ -65,7 +65,7 @@ class ImageConfig:
     def empty(cls, platform: Platform) -> ImageConfig:
         """The config that an image made from scratch starts with: the root as working directory, a usual `PATH`."""
         config = cls().with_working_dir("/")
-        return config if platform.os == "windows" else config.with_env("PATH", _DEFAULT_PATH)
+        return config if platform.os == "windows" else config.with_env("PATH", DEFAULT_PATH)
 
     @checked
     def to_json(self, platform: Platform) -> bytes:

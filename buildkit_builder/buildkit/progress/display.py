@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol, TextIO
 
 from buildkit_builder.buildkit.api.events import StatusUpdate
+from buildkit_builder.buildkit.environment import is_ci
 from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, unchanged
 from buildkit_builder.errors import ConfigError
 
@@ -62,8 +63,7 @@ def mode_of(mode: str, stream: TextIO, *, environ: Mapping[str, str]) -> str:
         raise ConfigError(f"There is no progress mode `{mode}`; the modes are {', '.join(MODES)}.{advice}")
     if mode != "auto":
         return mode
-    in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
-    capable = environ.get("TERM", "") != "dumb" and not in_ci
+    capable = environ.get("TERM", "") != "dumb" and not is_ci(environ)
     return "tty" if capable and Stream(stream).is_terminal() else "plain"
 
 

@@ -21,6 +21,7 @@ from urllib.parse import unquote_plus
 
 from grpc import StatusCode
 
+from buildkit_builder.buildkit import go_words
 from buildkit_builder.buildkit.session.follow import follow_links
 from buildkit_builder.buildkit.session.patterns import PatternError
 from buildkit_builder.buildkit.session.pieces import Pieces
@@ -49,7 +50,6 @@ _REQUEST_BATCH = 64  # files that one reader takes on at once
 _READERS = 3
 _PATTERNS_LIMIT = 10_000
 _PATTERN_LIMIT = 4096  # characters, as a path has at most
-_TRUE = ("1", "t", "T", "true", "TRUE", "True")  # as Go reads it
 _END_OF_LISTING = b""  # a STAT packet without a stat is a message of no bytes
 
 
@@ -186,7 +186,7 @@ class FileSync:
 def _option(call: Call, key: str) -> list[str]:
     """The values of what the daemon asks for; those that are not all ASCII are escaped, and marked as such."""
     values = list(call.metadata.get(key, ()))
-    if next(iter(call.metadata.get(f"{key}-encoded", ())), "") in _TRUE:
+    if next(iter(call.metadata.get(f"{key}-encoded", ())), "") in go_words.TRUE:
         return [unquote_plus(value) for value in values]
     return values
 

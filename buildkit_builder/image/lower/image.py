@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.llb.image_config import DEFAULT_PATH
 from buildkit_builder.image.lower import commands, files, packages, python
 from buildkit_builder.image.lower.branches import Branches
 from buildkit_builder.image.lower.draft import Draft, Host
@@ -42,8 +43,6 @@ from buildkit_builder.image.plan import (
     Workdir,
     WriteFile,
 )
-
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def lower(
@@ -90,7 +89,7 @@ def lower(
 
 def _complete(config: llb.ImageConfig) -> llb.ImageConfig:
     """A base without a PATH gets the one that BuildKit gives its steps."""
-    return config if "PATH" in config.env else config.with_env("PATH", _DEFAULT_PATH)
+    return config if "PATH" in config.env else config.with_env("PATH", DEFAULT_PATH)
 
 
 def _host(plan: Plan, image: Lowered, environment: Environment) -> Generator[Question, Any, Host | None]:
