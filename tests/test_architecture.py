@@ -24,8 +24,8 @@ PACKAGE = ROOT / "buildkit_builder"
 PROJECT = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "wire" not in path.relative_to(PACKAGE).parts)
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-# The rooms that may name Flyte's private parts, and the one that may know how it keeps an image.
-FLYTE_ROOMS = {"cli", "flyte_plugin"}
+# The room that may know Flyte, and what of it may know how Flyte keeps an image.
+FLYTE_ROOM = "flyte_plugin"
 READER = PACKAGE / "flyte_plugin" / "reader"
 HEAVY = ("grpc", "google.protobuf", "rich", "yaml", "asyncio")
 
@@ -77,18 +77,14 @@ def test_no_module_imports_what_imports_it() -> None:
     assert set(names) == set(graphlib.TopologicalSorter(graph).static_order())
 
 
-def test_flytes_private_names_stay_in_their_rooms() -> None:
-    """Only the Flyte rooms name private parts of Flyte, and only `reader` those of its image."""
+def test_flyte_stays_in_its_room() -> None:
+    """Only `flyte_plugin` imports Flyte, and only its `reader` how Flyte keeps an image."""
     strays = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in MODULES
         for name in imports(path)
         if (name.startswith("flyte._image") and READER not in path.parents)
-        or (
-            name.startswith("flyte")
-            and any(part.startswith("_") for part in name.split("."))
-            and room(path) not in FLYTE_ROOMS
-        )
+        or (name.split(".")[0] in ("flyte", "flyteidl2") and room(path) != FLYTE_ROOM)
     ]
 
     assert [] == strays

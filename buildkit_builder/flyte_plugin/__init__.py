@@ -1,1 +1,1 @@
-"""BuildKit as Flyte's local image builder: of this package, only this room and the command line import Flyte."""
+"""BuildKit as Flyte's local image builder: nothing else of this package imports Flyte."""

@@ -11,7 +11,7 @@ without this package, Flyte is as it was; with `image.buildkit.enabled: false` i
 | `docker` | Flyte's own builder, what `local` means without this package |
 | `local-podman`, `remote`, others | as without this package |
 
-Beside a Flyte that lacks what is needed here (`flyte_names`), nothing is touched, and one line says so: nothing here
+Beside a Flyte that lacks what is needed here (`names`), nothing is touched, and one line says so: nothing here
 raises but the choice of a builder that was asked for. A process that builds without `flyte.init…` calls
 `buildkit_builder.activate()`; children that `multiprocessing` starts need not.
 """

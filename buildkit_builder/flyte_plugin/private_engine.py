@@ -1,7 +1,7 @@
 """The engine that `buildkit-builder engine up` starts for one user: where it is, and whether it runs.
 
-`private_daemon` starts and stops it. What it keeps is in the user's state folder, its sockets are in the user's runtime
-folder, and a record of it is beside what it keeps.
+`cli.private_daemon` starts and stops it. What it keeps is in the user's state folder, its sockets are in the user's
+runtime folder, and a record of it is beside what it keeps.
 """
 
 from __future__ import annotations

@@ -135,6 +135,10 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
         "A program is missing in the image: install it in an earlier layer.",
     ),
     (
+        re.compile(r'"/[^"\n]*": not found$', re.MULTILINE),
+        "What is to be copied is not there: check its path, and whether an ignore file leaves it out.",
+    ),
+    (
         re.compile(r"Permission denied|EACCES"),
         "The step's user may not do that: see which user it runs as.",
     ),

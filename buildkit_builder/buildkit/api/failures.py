@@ -49,6 +49,8 @@ _DETAILS_LIMIT = 100
 _LARGEST = 16 << 20
 # What follows in an address tells nobody anything, or is a signature.
 _QUERY = re.compile(r"(?<=[\w/])\?[^\s\"'?]{20,}?(?=:?(?:[\s\"']|$))")
+# How the daemon came to look for a file, by names of its own.
+_LOOKED_FOR = re.compile(r"(?:failed to compute cache key: )?failed to calculate checksum of ref \S{1,200}: (?=\")")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,7 +377,7 @@ def _failed_step(
 def _readable(text: str, limit: int | None, redact: Callable[[str], str]) -> str:
     """Words of others without secrets and without what a terminal would obey."""
     # Twice, as the value of a secret may hold what is taken out, or be torn apart by it.
-    found = _QUERY.sub("?…", redact(printable_lines(redact(text))))
+    found = _LOOKED_FOR.sub("", _QUERY.sub("?…", redact(printable_lines(redact(text)))))
     return _cut(found, limit) if limit is not None else found
 
 

@@ -49,7 +49,7 @@ class Auth:
     Args:
         docker_config: Where the credentials are.
         registries: Whose credentials the daemon may have. Others are answered as if there were none, and are not
-            spoken to. `solve.build` adds those that the build names.
+            spoken to. `build.run` adds those that the build names.
         ca_bundle: Certificates to trust beside the system's when fetching tokens.
         insecure_registries: As `fetch_token`.
 

@@ -23,7 +23,7 @@ from buildkit_builder.image.unforeseen import only_ours
 
 @dataclass(slots=True)
 class Several:
-    """Implements `solve.nodes.Work`: the image has a section of the progress, and each node that builds for it one."""
+    """Implements `image.nodes.Work`: the image has a section of the progress, and each node that builds for it one."""
 
     order: Order
     common: Common

@@ -63,9 +63,10 @@ def check(origin: str, value: Any) -> None:
         found = values.pop()
         if isinstance(found, str):
             if "\0" in found:
-                raise ImageError(f"{origin}: {found!r} has a NUL character in it, which no process can be given.")
+                shown = found.replace("\0", "\\0")
+                raise ImageError(f"{origin}: `{shown}` has a NUL character in it, which no process can be given.")
             if not found.isascii() and found.encode(errors="ignore").decode() != found:
-                raise ImageError(f"{origin}: {found!r} is not UTF-8. Write it with valid characters.")
+                raise ImageError(f"{origin}: `{found}` is not UTF-8. Rename it.")
         elif isinstance(found, (list, tuple)):
             values += found
         elif is_dataclass(found) and not isinstance(found, LocalFiles):
@@ -82,5 +83,5 @@ def named(image: Image, error: UnicodeEncodeError) -> str:
                     for file in files:
                         path = Path(folder, file)
                         if "".join(path.relative_to(root).parts) == error.object:
-                            return repr(str(path))
-    return repr(error.object)
+                            return f"`{path}`"
+    return f"`{error.object}`"

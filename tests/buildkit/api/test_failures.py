@@ -152,15 +152,17 @@ def test_hint_for_an_exit_code(code: int, hint: str) -> None:
     assert hint in str(meaning(rpc_error("failed", exit_message(code))))
 
 
-def test_step_without_command_fails_with_the_daemons_words() -> None:
-    """A step that runs nothing fails with what the daemon said."""
-    message = 'failed to calculate checksum of ref a::b: "/nope": not found'
+@pytest.mark.parametrize("looked_for", ["", "failed to compute cache key: "])
+def test_step_without_command_fails_with_the_daemons_words(looked_for: str) -> None:
+    """A step that runs nothing fails with what the daemon said, less the daemon's own names of what it looked at."""
+    message = f'{looked_for}failed to calculate checksum of ref a::b: "/nope": not found'
 
     error = meaning(rpc_error(message, vertex("a")), a=VertexDescription(name="copy /nope"))
 
     assert isinstance(error, StepFailedError)
     assert (None, None) == (error.command, error.exit_code)
-    assert f"The step `copy /nope` failed: {message}." == str(error)
+    todo = "What is to be copied is not there: check its path, and whether an ignore file leaves it out."
+    assert f'The step `copy /nope` failed: "/nope": not found. {todo}' == str(error)
 
 
 def test_secrets_are_redacted_everywhere() -> None:
