@@ -14,7 +14,7 @@ from buildkit_builder.buildkit.build.request import Bridge, CacheEntry
 from buildkit_builder.buildkit.build.result import bases_of, gather, images_of, imports, result_of
 from buildkit_builder.errors import BaseImageError, ImageError
 from buildkit_builder.image.identity import LABEL, Identity
-from buildkit_builder.image.others import kept, look_up_others
+from buildkit_builder.image.published_platforms import kept, look_up_others
 
 _SINCE_0_11 = "source.policy"
 _STAGE = re.compile(r"^[ \t\ufeff]*FROM[ \t\\`]", re.IGNORECASE | re.MULTILINE)

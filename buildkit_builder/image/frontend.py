@@ -20,9 +20,9 @@ from buildkit_builder.image.identity import Identity
 from buildkit_builder.image.images import Images
 from buildkit_builder.image.lower import Environment
 from buildkit_builder.image.memory import Memory
-from buildkit_builder.image.others import kept, look_up_others
 from buildkit_builder.image.plan import Plan
 from buildkit_builder.image.platform_build import PlatformBuild
+from buildkit_builder.image.published_platforms import kept, look_up_others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.errors import BuildKitError, CapabilityError, DaemonLostError, EndpointError
 from buildkit_builder.image.identity import LABEL, Identity, base_of
 from buildkit_builder.image.lookup import resolve_image
-from buildkit_builder.image.others import exported_again, kept, look_up_others
+from buildkit_builder.image.published_platforms import exported_again, kept, look_up_others
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buildkit_builder.buildkit import llb
-from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.errors import StepFailedError
 from buildkit_builder.image.frontend import ImageFrontend
@@ -122,7 +122,7 @@ async def test_a_vertex_of_a_graph_that_was_given_up_is_told_by_its_step(strict:
     _, config = strict.fake.images["docker.io/library/debian:12"]
     strict.fake.images["docker.io/library/debian:12"] = (f"sha256:{'b' * 64}", config)
     strict.fake.names = (dropped[0],)  # type: ignore[attr-defined]
-    strict.lookups = Once()
+    strict.lookups = SingleFlight()
     *_, last = await build(strict, Memory(tmp_path / "second"), seen=seen)
 
     assert "with_pip_packages numpy" in last

@@ -18,9 +18,9 @@ from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.api.gateway import Gateway, ResolvedImage
 from buildkit_builder.buildkit.api.results import Result
 from buildkit_builder.buildkit.build.mirrors import NO_MIRRORS, Mirrors
-from buildkit_builder.buildkit.build.once import Once
 from buildkit_builder.buildkit.build.request import CacheEntry
 from buildkit_builder.buildkit.build.roles import Roles
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.session.registries import Registries
@@ -67,7 +67,7 @@ class Bench:
     fake: Daemon
     gateway: Gateway
     session_id: str = "s1"
-    lookups: Once[ResolvedImage] = field(default_factory=Once)
+    lookups: SingleFlight[ResolvedImage] = field(default_factory=SingleFlight)
     remembered: list[llb.Definition] = field(default_factory=list)
     expected: dict[llb.Platform, llb.Definition] = field(default_factory=dict)
     registries: Registries = field(default_factory=Registries)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from buildkit_builder.buildkit import llb
-from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.wire import gateway_pb2, services
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.image.memory import Memory
@@ -41,7 +41,7 @@ async def made(bench: Bench, *layers: Any, **options: Any) -> tuple[list[str], s
     Returns:
         The images in the graph that became the result, and its config.
     """
-    bench.lookups = Once()
+    bench.lookups = SingleFlight()
     result = await asyncio.wait_for(build(bench, MAKE, *layers, **options), 10)
     assert result.ref is not None
     solved = bench.fake.builds["r"].solved[result.ref.id]

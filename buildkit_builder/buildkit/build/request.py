@@ -17,8 +17,8 @@ from buildkit_builder.buildkit.build.exporters import Exporter, Push
 from buildkit_builder.buildkit.build.files import FilesSession
 from buildkit_builder.buildkit.build.layers import SharedLayers
 from buildkit_builder.buildkit.build.mirrors import NO_MIRRORS, Mirrors
-from buildkit_builder.buildkit.build.once import Once
 from buildkit_builder.buildkit.build.roles import Roles
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.llb import Definition, ImageReference, Platform
 from buildkit_builder.buildkit.session.attachable import Attachable
 from buildkit_builder.buildkit.session.auth import Auth
@@ -46,7 +46,7 @@ class Bridge(Protocol):
         ...
 
     @property
-    def lookups(self) -> Once[ResolvedImage]:
+    def lookups(self) -> SingleFlight[ResolvedImage]:
         """Images that this build or one that runs beside it has looked up."""
         ...
 
@@ -170,7 +170,7 @@ class BuildRequest:
     internal: bool = False
     files: FilesSession | None = None
     layers: SharedLayers = field(default_factory=SharedLayers, repr=False, compare=False)
-    lookups: Once[ResolvedImage] = field(default_factory=Once, repr=False, compare=False)
+    lookups: SingleFlight[ResolvedImage] = field(default_factory=SingleFlight, repr=False, compare=False)
 
     @property
     def pushes_to(self) -> str | None:

@@ -25,13 +25,13 @@ from buildkit_builder.buildkit.build.cache_export import INLINE, CacheWriters
 from buildkit_builder.buildkit.build.cache_news import CacheNews
 from buildkit_builder.buildkit.build.delivery import Delivery
 from buildkit_builder.buildkit.build.demands import require_capabilities, require_index
+from buildkit_builder.buildkit.build.early_compression import LayerWatch
 from buildkit_builder.buildkit.build.layers import Turn
 from buildkit_builder.buildkit.build.mirrors import Mirrors
-from buildkit_builder.buildkit.build.once import Once
-from buildkit_builder.buildkit.build.packing import LayerWatch
 from buildkit_builder.buildkit.build.request import BuildRequest, BuildResult, named_registries
 from buildkit_builder.buildkit.build.result import gather
 from buildkit_builder.buildkit.build.roles import Roles, uncached
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.connect.connection import Connection
 from buildkit_builder.buildkit.llb import Definition, Platform
 from buildkit_builder.buildkit.progress.display import Display
@@ -140,7 +140,7 @@ class _Build:
         return self.request.files.id if self.request.files is not None else self.own_session_id
 
     @property
-    def lookups(self) -> Once[ResolvedImage]:
+    def lookups(self) -> SingleFlight[ResolvedImage]:
         """Images that this build or one that runs beside it has looked up."""
         return self.request.lookups
 

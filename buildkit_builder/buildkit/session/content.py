@@ -19,7 +19,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
-from buildkit_builder.buildkit.session.pieces import Pieces
+from buildkit_builder.buildkit.session.chunks import Chunks
 from buildkit_builder.buildkit.session.server import Call, Handler, RpcError, Server, unary
 from buildkit_builder.buildkit.wire import content_pb2, services
 from buildkit_builder.errors import BuildKitError
@@ -134,7 +134,7 @@ class ContentStores:
             raise RpcError(StatusCode.OUT_OF_RANGE, f"{request.offset} is not an offset in {request.digest}.")
         end = min(size, request.offset + request.size) if request.size > 0 else size
         offset = request.offset
-        with contextlib.closing(Pieces(_chunks(path, offset, end))) as chunks:
+        with contextlib.closing(Chunks(_chunks(path, offset, end))) as chunks:
             while taken := await call.in_thread(chunks.take, 1):
                 (chunk,) = taken
                 response = content_pb2.ReadContentResponse(offset=offset, data=chunk)

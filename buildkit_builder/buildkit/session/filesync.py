@@ -22,9 +22,9 @@ from urllib.parse import unquote_plus
 from grpc import StatusCode
 
 from buildkit_builder.buildkit import go_words
+from buildkit_builder.buildkit.session.chunks import Chunks
 from buildkit_builder.buildkit.session.follow import follow_links
 from buildkit_builder.buildkit.session.patterns import PatternError
-from buildkit_builder.buildkit.session.pieces import Pieces
 from buildkit_builder.buildkit.session.server import Call, RpcError, Server
 from buildkit_builder.buildkit.session.times import ToldTimes
 from buildkit_builder.buildkit.session.walk import (
@@ -288,7 +288,7 @@ class _Sender:
             requests = [await self._requests.get()]
             while len(requests) < _REQUEST_BATCH and not self._requests.empty():
                 requests.append(self._requests.get_nowait())
-            with closing(Pieces(_data(requests, self._notice))) as packets:
+            with closing(Chunks(_data(requests, self._notice))) as packets:
                 while batch := await self._call.in_thread(packets.take, _READ_BATCH):
                     await self._call.write(*batch)
 

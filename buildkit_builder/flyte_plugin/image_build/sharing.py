@@ -15,7 +15,7 @@ from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.api.gateway import ResolvedImage
 from buildkit_builder.buildkit.build.files import SharedFiles
 from buildkit_builder.buildkit.build.layers import SharedLayers
-from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.connect.connection import Connection, Pool
 from buildkit_builder.buildkit.find.discovery import Discovery, Look, discover
 from buildkit_builder.buildkit.find.endpoint import Endpoint, EndpointOptions
@@ -39,17 +39,17 @@ class Common:
     pool: Pool
     screen: Screen
     running: set[asyncio.Future[None]] = field(default_factory=set)
-    _lookups: dict[Hashable, Once[ResolvedImage]] = field(default_factory=dict)
+    _lookups: dict[Hashable, SingleFlight[ResolvedImage]] = field(default_factory=dict)
     _layers: dict[Connection, SharedLayers] = field(default_factory=dict)
     _files: dict[Connection, SharedFiles] = field(default_factory=dict)
 
-    def lookups(self, key: Hashable) -> Once[ResolvedImage]:
+    def lookups(self, key: Hashable) -> SingleFlight[ResolvedImage]:
         """The images looked up by builds that would all be told the same.
 
         Args:
             key: What an answer depends on beside the image: the daemon, the credentials, the mirrors.
         """
-        return self._lookups.setdefault(key, Once())
+        return self._lookups.setdefault(key, SingleFlight())
 
     def layers(self, connection: Connection) -> SharedLayers:
         """The layers of the builds on a daemon."""

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from buildkit_builder.buildkit.build.once import Once
+from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from tests.buildkit.progress.support import Clock
 
 
@@ -31,7 +31,7 @@ async def begun(*asking: asyncio.Task[str]) -> None:
 
 async def test_builds_at_once_ask_once() -> None:
     """Those that ask while the answer is on its way, and those that ask later, get it; another key is asked for."""
-    once, asked = Once[str](), Asked()
+    once, asked = SingleFlight[str](), Asked()
     tasks = [asyncio.ensure_future(once.get("a", asked)) for _ in range(8)]
     await begun(*tasks)
     asked.answer.set_result("found")
@@ -45,7 +45,7 @@ async def test_builds_at_once_ask_once() -> None:
 
 async def test_a_failure_is_ones_own() -> None:
     """Those that waited for a build that failed ask for themselves, and so does whoever comes later."""
-    once, failing, asked = Once[str](), Asked(), Asked()
+    once, failing, asked = SingleFlight[str](), Asked(), Asked()
     first = asyncio.ensure_future(once.get("a", failing))
     await begun(first)
     others = [asyncio.ensure_future(once.get("a", asked)) for _ in range(3)]
@@ -62,7 +62,7 @@ async def test_a_failure_is_ones_own() -> None:
 
 async def test_a_cancelled_build_holds_up_nobody() -> None:
     """When the one that asks is cancelled, those that wait go on by themselves; when one that waits is, nothing."""
-    once, never, asked = Once[str](), Asked(), Asked()
+    once, never, asked = SingleFlight[str](), Asked(), Asked()
     first = asyncio.ensure_future(once.get("a", never))
     await begun(first)
     second, third = (asyncio.ensure_future(once.get("a", asked)) for _ in range(2))
@@ -81,7 +81,7 @@ async def test_a_cancelled_build_holds_up_nobody() -> None:
 async def test_answers_grow_old() -> None:
     """After a minute it is asked again, so that a tag that moved is seen by builds that overlap without end."""
     clock = Clock()
-    once, asked = Once[str](clock), Asked()
+    once, asked = SingleFlight[str](clock), Asked()
     asked.answer.set_result("found")
     await once.get("a", asked)
     clock.forward(59)

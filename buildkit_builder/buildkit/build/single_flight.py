@@ -13,7 +13,7 @@ T = TypeVar("T")
 _FRESH_SECONDS = 60.0
 
 
-class Once(Generic[T]):
+class SingleFlight(Generic[T]):
     """Answers that builds share, each asked for by the first that needs it.
 
     Args:

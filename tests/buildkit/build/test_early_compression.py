@@ -15,10 +15,18 @@ import pytest
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.api.events import StatusUpdate, VertexEvent
-from buildkit_builder.buildkit.build import BuildRequest, Exporter, GraphFrontend, OciArchive, Push, TarArchive, packing
+from buildkit_builder.buildkit.build import (
+    BuildRequest,
+    Exporter,
+    GraphFrontend,
+    OciArchive,
+    Push,
+    TarArchive,
+    early_compression,
+)
+from buildkit_builder.buildkit.build.early_compression import LayerWatch
 from buildkit_builder.buildkit.build.exporters import Compression
 from buildkit_builder.buildkit.build.mirrors import Mirrors
-from buildkit_builder.buildkit.build.packing import LayerWatch
 from buildkit_builder.buildkit.wire import control_pb2, services
 from tests.fakes.panics import panics_of
 
@@ -174,7 +182,7 @@ async def test_what_is_new_is_heard_of_later(bench: Bench, monkeypatch: pytest.M
     await bench.heard("two")
     assert {DIGESTS[name] for name in ("one", "two")} == {digest for digest, _ in await asking}
 
-    monkeypatch.setattr(packing, "_TOLD_SECONDS", 0.01)
+    monkeypatch.setattr(early_compression, "_TOLD_SECONDS", 0.01)
     silent = Bench()
     await silent.heard("one")
     assert {(DIGESTS["one"], 0)} == await silent.watch.made()
