@@ -10,6 +10,6 @@ def activate() -> None:
 
     Raises nothing: beside a Flyte that is not known, Flyte's own builder stays, and one line says so.
     """
-    from buildkit_builder import activation
+    from buildkit_builder.flyte_plugin import activation
 
     activation.activate()

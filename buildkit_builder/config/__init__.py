@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, Network, SecretArgument, SshArgument
-from buildkit_builder.config.cache import CacheOption
-from buildkit_builder.config.environment import (
+from buildkit_builder.buildkit.annotation import Annotation
+from buildkit_builder.buildkit.environment import (
     cache_home,
     docker_config_file,
     environment,
@@ -14,9 +13,10 @@ from buildkit_builder.config.environment import (
     runtime_home,
     state_home,
 )
+from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, Network, SecretArgument, SshArgument
+from buildkit_builder.config.cache import CacheOption
 from buildkit_builder.config.lineage import Lineage
 from buildkit_builder.config.nodes import NodeSettings, TLSSettings
-from buildkit_builder.config.output import Annotation
 from buildkit_builder.config.settings import SECTION, Compression, ProgressMode, Settings, variable
 
 __all__ = [

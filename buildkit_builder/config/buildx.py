@@ -22,10 +22,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from buildkit_builder.buildkit import go_words
+from buildkit_builder.buildkit.annotation import Annotation
 from buildkit_builder.config import cache, output
 from buildkit_builder.config.cache import CacheOption
 from buildkit_builder.config.kinds import UnfitError
-from buildkit_builder.config.output import Annotation
 from buildkit_builder.errors import ConfigError
 
 CACHE_FROM = "FLYTE_DOCKER_BUILDER_CACHE_FROM"
@@ -43,7 +44,6 @@ ELSEWHERE = {
     "--platform": "`image.buildkit.platforms`",
     "--progress": "`image.buildkit.progress`",
 }
-TRUE, FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,18 +196,18 @@ def _bad(flag: str, problem: str) -> ConfigError:
 
 
 def _boolean(flag: str, value: str | None) -> bool:
-    if value is None or value.lower() in TRUE:
+    if value is None or value.lower() in go_words.TRUE:
         return True
-    if value.lower() in FALSE:
+    if value.lower() in go_words.FALSE:
         return False
     raise _bad(flag, "is a switch, and takes true or false")
 
 
 def _attestation(flag: str, value: str, _: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
     name = flag.removeprefix("--")
-    if value.lower() in (*TRUE, *FALSE):
+    if value.lower() in (*go_words.TRUE, *go_words.FALSE):
         default = "mode=min" if name == "provenance" else ""
-        yield name, default if value.lower() in TRUE else None
+        yield name, default if value.lower() in go_words.TRUE else None
         return
     try:
         yield name, output.provenance(value) if name == "provenance" else output.scanner(value)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+from buildkit_builder.buildkit import go_words
 from buildkit_builder.config import kinds
 from buildkit_builder.config.kinds import Kind, UnfitError
 
@@ -53,8 +54,7 @@ def _one_of(*words: str) -> _Value:
 
 # Go's spelling of durations and truths, since it is Go that reads them.
 _TEXT = _Value("some text", lambda text: text.strip() and text.isprintable())
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
-_BOOLEAN = _Value("true or false", lambda text: text in ("1", "t", "T", "TRUE", "true", "True", *_FALSE))
+_BOOLEAN = _Value("true or false", lambda text: text in (*go_words.TRUE, *go_words.FALSE))
 _COUNT = _Value("a whole number above 0", re.compile(r"0*[1-9][0-9]{0,8}", re.ASCII).fullmatch)
 _LEVEL = _Value("a whole number", re.compile(r"[0-9]{1,3}", re.ASCII).fullmatch)
 _DURATION = _Value(
@@ -137,7 +137,7 @@ TYPES: Mapping[str, _Type] = {
 
 def is_true(text: str | None) -> bool:
     """Whether an attribute says so; one that is not there does not."""
-    return text is not None and text not in _FALSE
+    return text is not None and text not in go_words.FALSE
 
 
 def parse_lines(text: str, *, writes: bool) -> tuple[CacheOption, ...]:

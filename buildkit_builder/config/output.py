@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit_builder.buildkit.annotation import Annotation
 from buildkit_builder.config import kinds
 from buildkit_builder.config.kinds import Kind, UnfitError
 
 # A variable of the world outside, which other tools obey as well.
 SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH"
-_ANNOTATION = re.compile(
-    r"(?:(?P<level>manifest-descriptor|index-descriptor|manifest|index)(?:\[(?P<platform>[^\]]*)\])?:)?(?P<key>[^=]+)",
-    re.DOTALL,
-)
 # Protocol: buildkit `solver/llbsolver/provenance`; SBOM scanners take what their image knows.
 _PROVENANCE = ("mode", "version", "inline-only", "filename", "builder-id", "reproducible")
 _MODES = ("min", "max")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Annotation:
-    """An annotation of the image's manifest or index.
-
-    Attributes:
-        key: Its name.
-        value: Its text.
-        level: What carries it: `manifest`, `index`, `manifest-descriptor` or `index-descriptor`.
-        platform: The only platform it is for, or empty for all.
-    """
-
-    key: str
-    value: str
-    level: str = "manifest"
-    platform: str = ""
-
-    @classmethod
-    def parse(cls, name: str, value: str) -> Annotation | None:
-        """An annotation by its name as buildx has it, `LEVEL[PLATFORM]:KEY` or only the key; `None` if it is none."""
-        found = _ANNOTATION.fullmatch(name)
-        if found is None:
-            return None
-        return cls(key=found["key"], value=value, level=found["level"] or "manifest", platform=found["platform"] or "")
 
 
 def provenance(text: str) -> str:

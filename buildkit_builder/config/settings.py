@@ -50,9 +50,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from buildkit_builder.buildkit.annotation import Annotation
+from buildkit_builder.buildkit.environment import home
 from buildkit_builder.config import buildx, kinds, output
 from buildkit_builder.config.cache import CACHE, CACHE_FROM, CACHE_TO, CacheOption
-from buildkit_builder.config.environment import home
 from buildkit_builder.config.nodes import ENDPOINT, NodeSettings, TLSSettings
 from buildkit_builder.errors import ConfigError
 
@@ -93,7 +94,7 @@ class Settings:
     compression_level: int | None = None
     force_compression: bool = False
     oci_media_types: bool | None = None
-    annotations: tuple[output.Annotation, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     provenance: str | None = None
     sbom: str | None = None

@@ -63,8 +63,8 @@ _MEMORY = """
 import asyncio, json, sys
 from pathlib import Path
 from flyte import Image
-from buildkit_builder import image_build
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin import image_build
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
 def status(key):
     line = next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(key))
@@ -119,5 +119,5 @@ async def imports(contest: Contest) -> None:
             for _ in range(max(contest.runs, 5))
         )
 
-    for statement in ("import buildkit_builder", "import buildkit_builder.activation as a; a.activate()"):
+    for statement in ("import buildkit_builder", "import buildkit_builder.flyte_plugin.activation as a; a.activate()"):
         contest.note(f"`{statement}` after `import flyte`: {seconds(statement) * 1000:.1f} ms (bar: 60)")

@@ -9,8 +9,8 @@ from typing import Any
 
 from subjects import Subject, flyte_image
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.buildkit import llb
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
 _make_cache = llb.Cache.__init__
 

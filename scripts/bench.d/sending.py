@@ -16,13 +16,14 @@ from typing import Any
 from contest import Contest, make_files, say
 from measure import HAND, OURS, Sample, cpu_seconds, order
 
-from buildkit_builder import llb
-from buildkit_builder.client import discovery
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import EndpointOptions
-from buildkit_builder.progress import open_screen
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.solve import BuildRequest, GraphFrontend, build
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, GraphFrontend, build
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find import discovery
+from buildkit_builder.buildkit.find.endpoint import EndpointOptions
+from buildkit_builder.buildkit.progress import open_screen
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.flyte_plugin import private_engine
 
 _LARGE = 1_000_000_000
 
@@ -53,7 +54,8 @@ async def _sent(who: str, folder: Path, base: str) -> Sample:
 async def _sent_by_us(folder: Path) -> float:
     said = io.StringIO()
     screen = open_screen("rawjson", said, environ=os.environ, clock=time.monotonic)
-    where = discovery.resolve(EndpointOptions(), environ=os.environ, home=Path.home())
+    own = private_engine.Own(os.environ)
+    where = discovery.resolve(EndpointOptions(), environ=os.environ, home=Path.home(), own=own)
     async with await connect(where) as connection:
         source = llb.local("sent", shared_key=folder.name, unique=folder.name, display="sources")
         request = BuildRequest(

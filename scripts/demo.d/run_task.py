@@ -13,14 +13,16 @@ from pathlib import Path
 import flyte
 import hello
 
-from buildkit_builder import config, image_build, llb
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder import config
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build import BuildRequest, build
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Settings
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.lookup import resolve_image
-from buildkit_builder.solve.request import Bridge
+from buildkit_builder.flyte_plugin import image_build
+from buildkit_builder.image.lookup import resolve_image
 
 CODE = "import hello; open('/result', 'w').write(hello.describe.func(100))"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from flyte import Image, Secret
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.checker import BuildKitImageChecker
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
 from tests.conftest import Engine
 from tests.daemons.conftest import Command, build, refused
 from tests.daemons.lanes import Lane

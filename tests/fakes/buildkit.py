@@ -29,7 +29,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from buildkit_builder.wire import (
+from buildkit_builder.buildkit.wire import (
     caps_pb2,
     control_pb2,
     fsutil_pb2,

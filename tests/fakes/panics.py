@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from buildkit_builder.llb.definition import digest_of
-from buildkit_builder.wire import control_pb2, gateway_pb2, ops_pb2, services, sourcepolicy_pb2
+from buildkit_builder.buildkit.llb.definition import digest_of
+from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, ops_pb2, services, sourcepolicy_pb2
 
 _EMPTY = -1
 

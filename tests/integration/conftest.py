@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from flyte import Image
 
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.registry import PulledImage, pull
 from tests.integration.servers import USER, PrivateRegistry, auth, private_registry

@@ -13,12 +13,12 @@ import time
 import urllib.request
 from typing import Any
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Pool
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, BuildResult, GraphFrontend, Push, build
+from buildkit_builder.buildkit.connect.connection import Pool
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, BuildResult, GraphFrontend, Push, build
 
 PLATFORM = llb.Platform(architecture="amd64")
 BOUND_SECONDS = 90

@@ -12,12 +12,12 @@ from flyte import Image, Secret
 from flyte.errors import ImageBuildError
 
 from buildkit_builder import errors
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import Connection
+from buildkit_builder.buildkit.connect.connection import Connection
+from buildkit_builder.buildkit.wire import services
 from buildkit_builder.config import Settings
-from buildkit_builder.destination import Destination
-from buildkit_builder.spec import ImageSpec
-from buildkit_builder.wire import services
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.image.destination import Destination
+from buildkit_builder.image.spec import ImageSpec
 from tests.conftest import Engine
 from tests.fakes.buildkit import FakeBuildKit
 from tests.fakes.docker_engine import FakeEngine

@@ -17,18 +17,18 @@ import pytest
 import yaml
 from flyte import Image
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.results import Result
-from buildkit_builder.flyte_image import default_uv_image
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest
-from buildkit_builder.solve import build as solve
-from buildkit_builder.solve.platform_build import Solver
-from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
-from buildkit_builder.solve.result import result_of
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Result
+from buildkit_builder.buildkit.build import BuildRequest
+from buildkit_builder.buildkit.build import build as solve
+from buildkit_builder.buildkit.build.graph import Solver
+from buildkit_builder.buildkit.build.request import Bridge, CacheEntry, CacheExport
+from buildkit_builder.buildkit.build.result import result_of
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.reader import default_uv_image
 from tests.conftest import REPOSITORY, Engine
 from tests.integration.command import run, write_project
 from tests.integration.conftest import Private

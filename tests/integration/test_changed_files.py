@@ -14,7 +14,7 @@ import pytest
 from flyte import Image
 from flyte import _image as flyte_layers
 
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.integration.conftest import Build
 from tests.integration.registry import PulledImage, pull
 from tests.parity.packages import write_project

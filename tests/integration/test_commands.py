@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from flyte import Image
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.checker import BuildKitImageChecker
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
 from tests.conftest import Engine
 from tests.integration.command import Finished, run, write_project
 from tests.integration.conftest import BASE, Private

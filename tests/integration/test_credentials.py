@@ -16,9 +16,9 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.buildkit.session.docker_config import DockerConfig
 from buildkit_builder.errors import CredentialsError
-from buildkit_builder.session.docker_config import DockerConfig
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.fakes.certificates import Certificates
@@ -79,7 +79,7 @@ HELPERS = {
     "locked": "echo locked; exit 1",
 }
 # Whether docker's client and ours do the same with it. Where docker warns and goes on without credentials and an entry
-# is broken that is asked for, ours is an error; that is in tests/session/test_docker_config.py.
+# is broken that is asked for, ours is an error; that is in tests/buildkit/session/test_docker_config.py.
 STATES = {
     "good": GOOD + "}",
     "empty": "",

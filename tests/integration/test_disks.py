@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, Exporter, Files, TarArchive, build
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit.progress import choose
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.progress import choose
-from buildkit_builder.solve import BuildRequest, Exporter, Files, TarArchive, build
-from buildkit_builder.solve.frontend import GraphFrontend
 from tests.conftest import Engine
 from tests.disks import Mount, caseless, mount
 

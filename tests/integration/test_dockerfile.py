@@ -17,9 +17,9 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.session.patterns import parse_dockerignore, read_dockerignore
+from buildkit_builder.buildkit.session.filesync import LocalDirectory
+from buildkit_builder.buildkit.session.patterns import parse_dockerignore, read_dockerignore
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import PulledImage, exists, manifest, pull

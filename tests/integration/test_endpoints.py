@@ -19,18 +19,18 @@ import pytest
 from click.testing import CliRunner
 from flyte import Image
 
-from buildkit_builder import llb
-from buildkit_builder.cli import main
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.discovery import discover
-from buildkit_builder.client.endpoint import Endpoint, EndpointOptions
-from buildkit_builder.client.nodes import Node
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, GraphFrontend
+from buildkit_builder.buildkit.build import build as solve
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.discovery import discover
+from buildkit_builder.buildkit.find.endpoint import Endpoint, EndpointOptions
+from buildkit_builder.buildkit.find.nodes import Node
+from buildkit_builder.buildkit.llb import Platform
+from buildkit_builder.buildkit.progress import open_screen
+from buildkit_builder.cli.main import main
 from buildkit_builder.errors import DaemonLostError, EndpointError
-from buildkit_builder.llb import Platform
-from buildkit_builder.progress import open_screen
-from buildkit_builder.solve import BuildRequest, GraphFrontend
-from buildkit_builder.solve import build as solve
-from tests.client.test_engine import Front, read_trivial, socket_of
+from tests.buildkit.connect.test_engine import Front, read_trivial, socket_of
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.integration.command import Finished

@@ -15,16 +15,16 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, BuildResult, Exporter, Files, OciArchive, TarArchive
+from buildkit_builder.buildkit.build import build as solve
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import CapabilityError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, BuildResult, Exporter, Files, OciArchive, TarArchive
-from buildkit_builder.solve import build as solve
-from buildkit_builder.solve.frontend import GraphFrontend
-from tests.client.test_engine import Front
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from tests.buildkit.connect.test_engine import Front
 from tests.conftest import Engine
 from tests.integration.conftest import Build
 from tests.integration.daemon import Daemon, daemon
@@ -40,7 +40,7 @@ PLATFORM = llb.Platform(architecture="amd64")
 
 def uv_image() -> str:
     """The image that Flyte takes uv from."""
-    from buildkit_builder.flyte_image import default_uv_image
+    from buildkit_builder.flyte_plugin.reader import default_uv_image
 
     return default_uv_image()
 

@@ -21,14 +21,8 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.config import Annotation
-from buildkit_builder.errors import RegistryError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import (
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import (
     BuildRequest,
     BuildResult,
     DockerArchive,
@@ -39,8 +33,14 @@ from buildkit_builder.solve import (
     TarArchive,
     build,
 )
-from buildkit_builder.solve.exporters import Compression
-from buildkit_builder.solve.frontend import GraphFrontend
+from buildkit_builder.buildkit.build.exporters import Compression
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.config import Annotation
+from buildkit_builder.errors import RegistryError
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import exists, manifest

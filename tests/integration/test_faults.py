@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, build
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import DiskFullError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.frontend import GraphFrontend
 from tests.conftest import Engine
 from tests.integration.daemon import daemon
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Pool
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.results import Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Result
+from buildkit_builder.buildkit.build import BuildRequest
+from buildkit_builder.buildkit.build.request import Bridge, CacheEntry, CacheExport
+from buildkit_builder.buildkit.connect.connection import Pool
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session import session as sessions
+from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
 from buildkit_builder.errors import BuildKitError, DaemonLostError
-from buildkit_builder.session import session as sessions
-from buildkit_builder.session.filesync import FileSync, LocalDirectory
-from buildkit_builder.solve import BuildRequest
-from buildkit_builder.solve.request import Bridge, CacheEntry, CacheExport
 from tests.conftest import Engine
 from tests.integration.daemon import Daemon, daemon
 from tests.integration.faults import PLATFORM, fresh, outcome, put_image

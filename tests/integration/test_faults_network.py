@@ -7,12 +7,12 @@ import uuid
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Pool, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Pool, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session import session as sessions
 from buildkit_builder.errors import BuildKitError, DaemonLostError, EndpointError
-from buildkit_builder.session import session as sessions
-from buildkit_builder.solve import BuildRequest, GraphFrontend
 from tests.conftest import Engine
 from tests.integration.faults import PLATFORM, outcome
 from tests.integration.leftovers import Held, left_since

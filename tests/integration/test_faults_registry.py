@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder.client.connection import Pool
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit.connect.connection import Pool
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session import auth as auths
+from buildkit_builder.buildkit.session.auth import Auth
+from buildkit_builder.buildkit.session.docker_config import Credentials, DockerConfig
 from buildkit_builder.errors import BuildKitError, CredentialsError, RegistryError
-from buildkit_builder.session import auth as auths
-from buildkit_builder.session.auth import Auth
-from buildkit_builder.session.docker_config import Credentials, DockerConfig
 from tests.conftest import Engine
 from tests.integration.faults import fresh, outcome, put_image
 from tests.integration.leftovers import Held, left_since

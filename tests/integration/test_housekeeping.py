@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from buildkit_builder import llb
-from buildkit_builder.cli import main
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, build
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.cli.main import main
 from buildkit_builder.errors import SolveError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.frontend import GraphFrontend
 from tests.conftest import Engine
 from tests.integration.daemon import Daemon, daemon
 

@@ -12,13 +12,14 @@ import pytest
 from flyte import Image
 from flyte._internal.imagebuild.image_builder import ImageBuildEngine
 
-from buildkit_builder import activation, contents
-from buildkit_builder.checker import BuildKitImageChecker, asked_for
-from buildkit_builder.client.control import Control
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.session.filesync import LocalDirectory
+from buildkit_builder.buildkit.wire import control_pb2
 from buildkit_builder.errors import BuildKitError, SourceError
-from buildkit_builder.identity import LABEL
-from buildkit_builder.session.filesync import LocalDirectory
-from buildkit_builder.wire import control_pb2
+from buildkit_builder.flyte_plugin import activation
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker, asked_for
+from buildkit_builder.image import contents
+from buildkit_builder.image.identity import LABEL
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.registry import forget, manifest, pull
@@ -406,6 +407,6 @@ def _dockerfile(user: Path) -> Path:
 
 
 async def _build_only(image: Image) -> None:
-    from buildkit_builder.builder import BuildKitImageBuilder
+    from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
     await BuildKitImageBuilder().build_image(image)

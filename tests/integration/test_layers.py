@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from flyte import Image, Secret
 
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 

@@ -17,12 +17,12 @@ import pytest
 from flyte import Image, Secret
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.gateway import Gateway
-from buildkit_builder.session.filesync import FileSync
-from buildkit_builder.solve import packing
+from buildkit_builder.buildkit.api.gateway import Gateway
+from buildkit_builder.buildkit.build import early_compression
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.session.filesync import FileSync
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.command import run, write_project
 from tests.integration.conftest import BASE
@@ -102,7 +102,7 @@ async def test_a_layer_is_sent_once(
     """To a registry that links what it has in one repository into others."""
     assert engine.registry_bin is not None
     # However busy the machine is.
-    monkeypatch.setattr(packing, "_TOLD_SECONDS", 60.0)
+    monkeypatch.setattr(early_compression, "_TOLD_SECONDS", 60.0)
     token = uuid.uuid4().hex
     with open_registry(engine.registry_bin, tmp_path / "registry") as address:
         images = [

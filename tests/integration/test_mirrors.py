@@ -10,9 +10,9 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.control import Control
-from buildkit_builder.wire import control_pb2
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.wire import control_pb2
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.parity.packages import Index, serve

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, Exporter, Files, GraphFrontend, TarArchive, build
+from buildkit_builder.buildkit.build.delivery import Delivery
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.errors import BuildKitError
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, Exporter, Files, GraphFrontend, TarArchive, build
-from buildkit_builder.solve.delivery import Delivery
 from tests.conftest import Engine
 
 FILES = ("data/deep/file", "file")

@@ -16,15 +16,15 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint, Kind
-from buildkit_builder.client.results import Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Result
+from buildkit_builder.buildkit.build import BuildRequest, build
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
+from buildkit_builder.buildkit.progress import choose
 from buildkit_builder.errors import StepFailedError
-from buildkit_builder.progress import choose
-from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.request import Bridge
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 

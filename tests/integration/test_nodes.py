@@ -17,9 +17,9 @@ from flyte import Image, Secret
 from flyte.config import _reader
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.checker import BuildKitImageChecker
-from tests.client.test_engine import Front
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
+from tests.buildkit.connect.test_engine import Front
 from tests.conftest import Engine
 from tests.fakes import certificates
 from tests.integration.conftest import BASE

@@ -17,9 +17,9 @@ import pytest
 from flyte import Image
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.checker import BuildKitImageChecker
-from buildkit_builder.flyte_image import default_uv_image
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker
+from buildkit_builder.flyte_plugin.reader import default_uv_image
 from tests.conftest import Engine
 from tests.integration.conftest import BASE, Build
 from tests.integration.daemon import Daemon, daemon

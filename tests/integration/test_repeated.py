@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from flyte import Image
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.solve import BuildRequest, GraphFrontend, Push, build
-from buildkit_builder.wire import control_pb2
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.build import BuildRequest, GraphFrontend, Push, build
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.buildkit.wire import control_pb2
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 from tests.integration.registry import blobs, delete_blob, digest_of, exists, forget, has_blob, manifest, move

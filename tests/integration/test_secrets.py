@@ -19,13 +19,13 @@ import pytest
 from flyte import Image, Secret
 from flyte.errors import ImageBuildError
 
-from buildkit_builder import llb
-from buildkit_builder.builder import BuildKitImageBuilder
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.control import Control
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.control import Control
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.wire import control_pb2, services
 from buildkit_builder.errors import StepFailedError
-from buildkit_builder.wire import control_pb2, services
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.command import run, write_project
 from tests.integration.conftest import BASE, Build

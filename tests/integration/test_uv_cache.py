@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from flyte import Image
 
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 from tests.parity.packages import BACKEND, Package, serve, write_sdist

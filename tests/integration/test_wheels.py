@@ -14,12 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import Connection, connect
-from buildkit_builder.client.endpoint import Endpoint
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.build import BuildRequest, TarArchive, build
+from buildkit_builder.buildkit.build.graph import GraphFrontend
+from buildkit_builder.buildkit.connect.connection import Connection, connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.errors import StepFailedError
-from buildkit_builder.plan.steering import FOLLOWS
-from buildkit_builder.plan.wheels import (
+from buildkit_builder.image.plan.steering import FOLLOWS
+from buildkit_builder.image.plan.wheels import (
     NO_BUILDS,
     UV_CACHE,
     WORK_FOLDER,
@@ -28,11 +32,7 @@ from buildkit_builder.plan.wheels import (
     dependencies,
     wheels,
 )
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, TarArchive, build
-from buildkit_builder.solve.frontend import GraphFrontend
-from buildkit_builder.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
+from buildkit_builder.image.spec import LocalFiles, PipLayer, PipOptions, RequirementsLayer, UvProjectLayer
 from tests.conftest import Engine
 from tests.integration.conftest import BASE
 from tests.integration.verdict import Distribution, Verdict, read_verdict

@@ -37,7 +37,7 @@ def test_a_program_on_macos_builds_its_image(
 
     assert 0 == ended.returncode, ended.stderr[-4000:]
     builder, uri = ended.stdout.splitlines()[-1].split()
-    assert "buildkit_builder.builder" == builder
+    assert "buildkit_builder.flyte_plugin.builder" == builder
     tree = pull(uri).tree()
     assert b"print('hello')\n" == tree["app/main.py"].content
     assert b"read me\n" == tree["app/READ.ME"].content

@@ -24,15 +24,18 @@ except OSError as error:
 """
 
 FILES = {
-    "client": ["test_relay.py", "test_discovery.py", "test_buildx_store.py"],
-    "session": ["test_auth.py", "test_content.py", "test_filesend.py", "test_filesync.py", "test_follow.py",
-                "test_layout.py", "test_server.py"],
-    "solve": ["test_delivery.py", "test_memory.py", "test_files.py", "test_cache_export.py"],
-    "image_build": ["test_local_files.py"],
-    ".": ["test_activation.py", "test_errors.py"],
+    "buildkit/connect": ["test_relay.py"],
+    "buildkit/find": ["test_discovery.py", "test_buildx_store.py"],
+    "buildkit/session": ["test_auth.py", "test_content.py", "test_filesend.py", "test_filesync.py", "test_follow.py",
+                         "test_layout.py", "test_server.py"],
+    "buildkit/build": ["test_delivery.py", "test_files.py", "test_cache_export.py"],
+    "image": ["test_memory.py"],
+    "flyte_plugin": ["test_activation.py"],
+    "flyte_plugin/image_build": ["test_local_files.py"],
+    ".": ["test_errors.py"],
 }  # fmt: skip
 # It counts what is in `/dev/fd`, which macOS has of itself and Linux has from `/proc`.
-LEFT_OUT = "tests/client/test_relay.py::test_close_leaves_nothing"
+LEFT_OUT = "tests/buildkit/connect/test_relay.py::test_close_leaves_nothing"
 
 
 def test_it_is_like_macos(like_macos: LikeMacOS) -> None:

@@ -12,7 +12,7 @@ from flyte import Image
 from flyte._internal.imagebuild import docker_builder
 from flyte.errors import ImageBuildError
 
-from buildkit_builder.builder import BuildKitImageBuilder
+from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.integration.registry import PulledImage, forget, pull
 from tests.parity.compare import Difference, compare, report
 from tests.parity.differences import BETTER, Ignored

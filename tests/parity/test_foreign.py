@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from buildkit_builder.lower import Environment
-from buildkit_builder.spec import (
+from buildkit_builder.image.lower import Environment
+from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,
     CopyLayer,

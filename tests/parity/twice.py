@@ -10,22 +10,22 @@ from typing import Literal
 
 import grpc.aio
 
-from buildkit_builder import llb
-from buildkit_builder.client.connection import connect
-from buildkit_builder.client.endpoint import Endpoint
-from buildkit_builder.client.results import Ref, Result
+from buildkit_builder.buildkit import llb
+from buildkit_builder.buildkit.api.results import Ref, Result
+from buildkit_builder.buildkit.build import BuildRequest, build
+from buildkit_builder.buildkit.build.request import Bridge
+from buildkit_builder.buildkit.build.result import gather
+from buildkit_builder.buildkit.connect.connection import connect
+from buildkit_builder.buildkit.find.endpoint import Endpoint
+from buildkit_builder.buildkit.progress.display import open_screen
+from buildkit_builder.buildkit.session.filesync import FileSync
+from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import BuildKitError, StepFailedError
-from buildkit_builder.image_build.job import ImageJob
-from buildkit_builder.lower import CA_SECRET, Environment, Lowered
-from buildkit_builder.progress.display import open_screen
-from buildkit_builder.session.filesync import FileSync
-from buildkit_builder.session.secrets import Secrets
-from buildkit_builder.solve import BuildRequest, build
-from buildkit_builder.solve.frontend import ImageFrontend
-from buildkit_builder.solve.request import Bridge
-from buildkit_builder.solve.result import gather
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.flyte_plugin.image_build.job import ImageJob
+from buildkit_builder.image.frontend import ImageFrontend
+from buildkit_builder.image.lower import CA_SECRET, Environment, Lowered
+from buildkit_builder.image.spec import ImageSpec
 from tests.parity.differences import IGNORED, Ignored
 
 AMD64 = llb.Platform(architecture="amd64")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 from flyte import Image
 
-from buildkit_builder import flyte_image
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.flyte_plugin import reader
+from buildkit_builder.image.spec import ImageSpec
 from tests.conftest import Engine
 from tests.parity.random_layers.layers import SITE, evaluated
 from tests.parity.random_layers.sequences import ignored_on
@@ -62,7 +62,7 @@ class Written:
     def same(self, image: Image, *checks: str, platform: str = "linux/amd64") -> None:
         """Builds an image, which must succeed with both and come out alike; then checks hold."""
         __tracebackhide__ = True
-        spec = flyte_image.read(image)
+        spec = reader.read(image)
         assert isinstance(spec, ImageSpec)
         ways = (in_parallel, in_order)
         outcome = asyncio.run(build_twice(spec, self.engine.address, ways, checks=checks, ignored=ignored_on(platform)))

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from buildkit_builder import flyte_image
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.flyte_plugin import reader
+from buildkit_builder.image.spec import ImageSpec
 from tests.conftest import Engine, _engine
 from tests.parity.bases import Bases
 from tests.parity.random_layers.layers import evaluated
@@ -59,7 +59,7 @@ def main() -> int:
 
 async def _one(world: World, engine: Engine, options: argparse.Namespace) -> int:
     image = evaluated(options.code, world, world.base(options.base, options.platform))
-    spec = flyte_image.read(image)
+    spec = reader.read(image)
     assert isinstance(spec, ImageSpec)
     outcome = await build_twice(spec, engine.address, (in_parallel, in_order), ignored=LEFT)
     print(outcome.kind, outcome.step)

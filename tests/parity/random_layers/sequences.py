@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from buildkit_builder import flyte_image
-from buildkit_builder.spec import ImageSpec
+from buildkit_builder.flyte_plugin import reader
+from buildkit_builder.image.spec import ImageSpec
 from tests.parity.differences import Ignored
 from tests.parity.random_layers.layers import built
 from tests.parity.random_layers.recipes import AHEAD, ASIDE, FITTING, RECIPES, fillings
@@ -165,7 +165,7 @@ class Comparison:
     async def _outcome(self, sequence: Layers) -> Outcome:
         # Making a base, and reading files, holds up the loop: not for long, and only once for each.
         image = built(self.world, sequence.base, sequence.layers, sequence.platform)
-        spec = flyte_image.read(image)
+        spec = reader.read(image)
         assert isinstance(spec, ImageSpec)
         building = build_twice(
             spec,

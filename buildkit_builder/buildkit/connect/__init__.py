@@ -1,0 +1,1 @@
+"""How a daemon is reached: channels, dialers, and relays between them."""

@@ -1,0 +1,1 @@
+"""Which BuildKit: addresses, Docker's contexts, buildx's builders, and the search through all of them."""

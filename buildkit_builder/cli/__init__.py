@@ -1,0 +1,1 @@
+"""The command `buildkit-builder`, also mounted as `flyte buildkit`."""

@@ -1,1 +1,0 @@
-"""The commands of `buildkit-builder`, a module each."""

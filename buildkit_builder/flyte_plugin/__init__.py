@@ -1,0 +1,1 @@
+"""BuildKit as Flyte's local image builder: nothing else of this package imports Flyte."""
