@@ -104,7 +104,7 @@ def logs(ref: str, as_json: bool) -> None:
 def in_hindsight(update: StatusUpdate) -> StatusUpdate:
     """What was told of a build that ended well: what failed in it was only tried, or done without."""
     from buildkit_builder.buildkit.llb import Role
-    from buildkit_builder.buildkit.progress.words import is_internal
+    from buildkit_builder.buildkit.progress.phrasing import is_internal
 
     def judged(event: VertexEvent) -> VertexEvent:
         if not event.error:

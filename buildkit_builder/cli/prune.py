@@ -140,7 +140,7 @@ def question(prunable: Mapping[Endpoint, int], what: What) -> str:
         prunable: By daemon, how much would go if there were no limits.
         what: What is to be deleted.
     """
-    from buildkit_builder.buildkit.progress.words import human_bytes
+    from buildkit_builder.buildkit.progress.phrasing import human_bytes
     from buildkit_builder.cli.daemons import title
 
     most = "at most " if what.is_limited else ""
@@ -187,7 +187,7 @@ async def delete(connection: Connection, what: What) -> tuple[UsageRecord, ...]:
 
 def render(records: Sequence[UsageRecord], verbose: bool, *, width: int | None) -> str:
     """What was deleted, for a person, without a line end at its end."""
-    from buildkit_builder.buildkit.progress.words import human_bytes
+    from buildkit_builder.buildkit.progress.phrasing import human_bytes
     from buildkit_builder.cli.columns import columns
 
     freed = f"deleted {amounts.counted(len(records), 'record')}, {human_bytes(_size(records))}"

@@ -118,7 +118,7 @@ def render(records: Sequence[UsageRecord], limit: int, *, now: float, width: int
         now: Seconds since 1970.
         width: What a line may be long at most, or `None`.
     """
-    from buildkit_builder.buildkit.progress.words import human_bytes
+    from buildkit_builder.buildkit.progress.phrasing import human_bytes
     from buildkit_builder.cli.amounts import counted
     from buildkit_builder.cli.columns import columns
 
@@ -146,7 +146,7 @@ def render(records: Sequence[UsageRecord], limit: int, *, now: float, width: int
 
 
 def _row(record: UsageRecord, now: float) -> tuple[str, ...]:
-    from buildkit_builder.buildkit.progress.words import human_bytes
+    from buildkit_builder.buildkit.progress.phrasing import human_bytes
     from buildkit_builder.cli.amounts import ago
 
     states = {"in use": record.in_use, "shared": record.shared, "mutable": record.mutable}

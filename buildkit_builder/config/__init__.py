@@ -15,8 +15,8 @@ from buildkit_builder.buildkit.environment import (
 )
 from buildkit_builder.config.buildx import BuildxSettings, ExtraArguments, Network, SecretArgument, SshArgument
 from buildkit_builder.config.cache import CacheOption
-from buildkit_builder.config.lineage import Lineage
-from buildkit_builder.config.nodes import NodeSettings, TLSSettings
+from buildkit_builder.config.endpoint_setting import NodeSettings, TLSSettings
+from buildkit_builder.config.git_branches import Lineage
 from buildkit_builder.config.settings import SECTION, Compression, ProgressMode, Settings, variable
 
 __all__ = [

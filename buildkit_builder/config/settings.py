@@ -54,7 +54,7 @@ from buildkit_builder.buildkit.annotation import Annotation
 from buildkit_builder.buildkit.environment import home
 from buildkit_builder.config import buildx, kinds, output
 from buildkit_builder.config.cache import CACHE, CACHE_FROM, CACHE_TO, CacheOption
-from buildkit_builder.config.nodes import ENDPOINT, NodeSettings, TLSSettings
+from buildkit_builder.config.endpoint_setting import ENDPOINT, NodeSettings, TLSSettings
 from buildkit_builder.errors import ConfigError
 
 SECTION = "image.buildkit"

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from buildkit_builder.buildkit import go_words, llb
 from buildkit_builder.buildkit.build.request import CacheEntry, CacheExport
-from buildkit_builder.buildkit.session import layout
+from buildkit_builder.buildkit.session import oci_layout
 from buildkit_builder.buildkit.session.registries import is_insecure
-from buildkit_builder.config import CacheOption, Lineage, Settings, lineage
+from buildkit_builder.config import CacheOption, Lineage, Settings, git_branches
 from buildkit_builder.config.cache import is_true
 from buildkit_builder.errors import BuildKitError, ConfigError, ImageError
 
@@ -75,7 +75,7 @@ class Caches:
         drawing = _Drawing(reference, platforms, settings, environ)
         drawing.add_named()
         if settings.cache is not None:
-            drawing.add_derived(settings.cache, lineage.find(environ, folder or Path.cwd()))
+            drawing.add_derived(settings.cache, git_branches.find(environ, folder or Path.cwd()))
         return drawing.finished()
 
     def of_platforms(self, platforms: tuple[llb.Platform, ...]) -> Caches:
@@ -163,7 +163,7 @@ class _Drawing:
         folder = _folder(attributes["src"])
         tag = attributes.pop("tag", "latest")
         try:
-            digest = attributes.get("digest") or layout.digest_of(folder, tag)
+            digest = attributes.get("digest") or oci_layout.digest_of(folder, tag)
         except BuildKitError as error:
             self._notes.append(f"The build cache in {folder} is not read: {error}")
             return None

@@ -35,7 +35,7 @@ from buildkit_builder.flyte_plugin import activation, background, reader
 from buildkit_builder.flyte_plugin import settings as flyte_settings
 from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker, asked_for
-from buildkit_builder.flyte_plugin.image_build import dry_run, job, order, sharing
+from buildkit_builder.flyte_plugin.image_build import build_inputs, dry_run, ordered_image, sharing
 from buildkit_builder.image import caches, contents, destination, dockerfile, frontend, memory, platform_build, probe
 from buildkit_builder.image.identity import Identity
 from tests.fakes.buildkit import FakeBuildKit
@@ -81,13 +81,13 @@ PLACES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (reader, "needs_building", DOORS[:4]),
     (reader, "read", DOORS),
     (dry_run, "plan", ("dry run",)),
-    (job, "plan", ("build", "look-up")),
-    (job, "read_text", ("build of a Dockerfile", "look-up of a Dockerfile")),
+    (build_inputs, "plan", ("build", "look-up")),
+    (build_inputs, "read_text", ("build of a Dockerfile", "look-up of a Dockerfile")),
     (contents, "digest_of", (*BUILDS, *LOOK_UPS)),
     (contents, "digest_of_tagged", ("build", "look-up")),
     (Identity, "of", (*BUILDS, *LOOK_UPS)),
-    (order, "secret_values", BUILDS),
-    (order, "redactor", BUILDS),
+    (ordered_image, "secret_values", BUILDS),
+    (ordered_image, "redactor", BUILDS),
     (caches.Caches, "of", BUILDS),
     (DockerConfig, "load", (*BUILDS, *LOOK_UPS)),
     (sharing, "open_screen", (*BUILDS, *LOOK_UPS)),

@@ -22,7 +22,7 @@ from buildkit_builder.buildkit.session.filesync import FileSync
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import BuildKitError, StepFailedError
-from buildkit_builder.flyte_plugin.image_build.job import ImageJob
+from buildkit_builder.flyte_plugin.image_build.build_inputs import ImageJob
 from buildkit_builder.image.frontend import ImageFrontend
 from buildkit_builder.image.lower import CA_SECRET, Environment, Lowered
 from buildkit_builder.image.spec import ImageSpec

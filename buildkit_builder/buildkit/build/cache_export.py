@@ -35,7 +35,7 @@ from buildkit_builder.buildkit.build.result import end, gather, images_of, impor
 from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.buildkit.progress.display import Display
 from buildkit_builder.buildkit.progress.trace import Trace
-from buildkit_builder.buildkit.session import layout
+from buildkit_builder.buildkit.session import oci_layout
 from buildkit_builder.buildkit.wire import control_pb2
 from buildkit_builder.errors import BuildKitError, SolveError
 
@@ -166,7 +166,7 @@ class _Writer:
         export = self.export
         if export.folder is not None and _DESCRIPTOR in response:
             descriptor = json.loads(response[_DESCRIPTOR])
-            await asyncio.to_thread(layout.tag, export.folder, export.tag, descriptor, reset=export.reset)
+            await asyncio.to_thread(oci_layout.tag, export.folder, export.tag, descriptor, reset=export.reset)
 
     def _request(self) -> control_pb2.SolveRequest:
         return solve_request(

@@ -21,7 +21,7 @@ from buildkit_builder.buildkit.api.events import StatusUpdate, VertexEvent
 from buildkit_builder.buildkit.build.exporters import DockerArchive, OciArchive, Push
 from buildkit_builder.buildkit.build.request import BuildRequest
 from buildkit_builder.buildkit.llb import Definition, Platform, from_definition, marshal
-from buildkit_builder.buildkit.llb.lineage import Output, lineage
+from buildkit_builder.buildkit.llb.layer_outputs import Output, lineage
 
 # A step that took less has made too little for its packing to matter.
 _WORTH_SECONDS = 1.0

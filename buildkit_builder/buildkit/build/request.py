@@ -14,10 +14,10 @@ import grpc.aio
 from buildkit_builder.buildkit.api.gateway import Gateway, ResolvedImage
 from buildkit_builder.buildkit.api.results import Result
 from buildkit_builder.buildkit.build.exporters import Exporter, Push
-from buildkit_builder.buildkit.build.files import FilesSession
-from buildkit_builder.buildkit.build.layers import SharedLayers
+from buildkit_builder.buildkit.build.local_reads import FilesSession
 from buildkit_builder.buildkit.build.mirrors import NO_MIRRORS, Mirrors
 from buildkit_builder.buildkit.build.roles import Roles
+from buildkit_builder.buildkit.build.shared_layers import SharedLayers
 from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.llb import Definition, ImageReference, Platform
 from buildkit_builder.buildkit.session.attachable import Attachable

@@ -26,11 +26,11 @@ from buildkit_builder.buildkit.build.cache_news import CacheNews
 from buildkit_builder.buildkit.build.delivery import Delivery
 from buildkit_builder.buildkit.build.demands import require_capabilities, require_index
 from buildkit_builder.buildkit.build.early_compression import LayerWatch
-from buildkit_builder.buildkit.build.layers import Turn
 from buildkit_builder.buildkit.build.mirrors import Mirrors
 from buildkit_builder.buildkit.build.request import BuildRequest, BuildResult, named_registries
 from buildkit_builder.buildkit.build.result import gather
 from buildkit_builder.buildkit.build.roles import Roles, uncached
+from buildkit_builder.buildkit.build.shared_layers import Turn
 from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.connect.connection import Connection
 from buildkit_builder.buildkit.llb import Definition, Platform

@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 
 from buildkit_builder.buildkit.connect.relay import Side
-from buildkit_builder.buildkit.find.commands import Command
+from buildkit_builder.buildkit.find.dial_commands import Command
 
 _WORDS_MAX = 4096
 _LINES_MAX = 3

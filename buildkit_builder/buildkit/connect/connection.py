@@ -20,7 +20,7 @@ from buildkit_builder.buildkit.connect.container import ContainerError, InContai
 from buildkit_builder.buildkit.connect.dialers import Route, Straight, Upgraded, UpgradeRefusedError
 from buildkit_builder.buildkit.connect.docker_engine import EngineFacts
 from buildkit_builder.buildkit.connect.relay import Dialer, Relay
-from buildkit_builder.buildkit.find.commands import command_of, container_of
+from buildkit_builder.buildkit.find.dial_commands import command_of, container_of
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.find.sockets import plain
 from buildkit_builder.errors import BuildKitError, CapabilityError, EndpointError

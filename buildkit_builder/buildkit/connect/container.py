@@ -15,7 +15,7 @@ from urllib.parse import quote
 from buildkit_builder.buildkit.connect import docker_engine
 from buildkit_builder.buildkit.connect.dialers import Route, UpgradeRefusedError, UpgradeSide
 from buildkit_builder.buildkit.connect.relay import Side
-from buildkit_builder.buildkit.find.commands import DIAL
+from buildkit_builder.buildkit.find.dial_commands import DIAL
 
 _HEADER = 8
 _STDOUT, _STDERR = 1, 2

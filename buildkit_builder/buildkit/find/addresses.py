@@ -6,7 +6,7 @@ import difflib
 import re
 from dataclasses import replace
 
-from buildkit_builder.buildkit.find import commands
+from buildkit_builder.buildkit.find import dial_commands
 from buildkit_builder.buildkit.find.buildx_store import BuildxStore, StoredBuilder, StoredNode
 from buildkit_builder.buildkit.find.docker_endpoint import DockerEndpoints
 from buildkit_builder.buildkit.find.endpoint import (
@@ -101,11 +101,11 @@ class Addresses:
         if scheme == "docker-container":
             return self._in_container(address, reason)
         endpoint = Endpoint(address=address, kind=kind, reason=reason)
-        commands.command_of(endpoint)
+        dial_commands.command_of(endpoint)
         return endpoint
 
     def _in_container(self, address: str, reason: str) -> Endpoint:
-        container = commands.container_of(address)
+        container = dial_commands.container_of(address)
         context = container.options.get("context")
         engine = self._docker.engine(context, f"`{address}` names its context") if context else self._docker.in_use()
         return Endpoint(address=f"docker-container://{container.name}", kind="buildkit", engine=engine, reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from buildkit_builder.buildkit.find import commands, docker_context
+from buildkit_builder.buildkit.find import dial_commands, docker_context
 from buildkit_builder.buildkit.find.docker_context import DockerContext
 from buildkit_builder.buildkit.find.endpoint import (
     TLS,
@@ -100,7 +100,7 @@ class DockerEndpoints:
             return Endpoint(address=address, kind="docker", reason=reason)
         if scheme == "ssh":
             refuse_tls(self._options, host)
-            commands.SshPlace.parse(host)
+            dial_commands.SshPlace.parse(host)
             return Endpoint(address=host, kind="docker", reason=reason)
         if scheme != "tcp":
             raise EndpointError(

@@ -22,7 +22,7 @@ from buildkit_builder.buildkit.llb.capabilities import FIRST_RELEASE, Capabiliti
 from buildkit_builder.buildkit.llb.definition import Definition
 from buildkit_builder.buildkit.llb.dump import dump, parse
 from buildkit_builder.buildkit.llb.execution import Bind, Cache, Mount, ProxyEnv, SecretEnv, SecretFile, Ssh, Tmpfs
-from buildkit_builder.buildkit.llb.files import FileAction, copy, mkdir, mkfile, rm, symlink
+from buildkit_builder.buildkit.llb.file_actions import FileAction, copy, mkdir, mkfile, rm, symlink
 from buildkit_builder.buildkit.llb.image_config import ImageConfig
 from buildkit_builder.buildkit.llb.marshal import marshal
 from buildkit_builder.buildkit.llb.merge import diff, merge

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit_builder.buildkit.llb.arguments import check, checked, pairs, several
 from buildkit_builder.buildkit.llb.execution import ExecOp, Mount, Network, ProxyEnv, SecretEnv, Security
-from buildkit_builder.buildkit.llb.files import FileAction, FileOp
+from buildkit_builder.buildkit.llb.file_actions import FileAction, FileOp
 from buildkit_builder.buildkit.llb.operation import Output
 from buildkit_builder.buildkit.llb.platforms import Platform
 from buildkit_builder.buildkit.llb.role import ORDINARY, Role

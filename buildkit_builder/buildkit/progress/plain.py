@@ -7,10 +7,10 @@ from typing import TextIO
 
 from buildkit_builder.buildkit.api.events import StatusEvent, StatusUpdate, WarningEvent
 from buildkit_builder.buildkit.progress.loglines import LogLine
+from buildkit_builder.buildkit.progress.phrasing import amount_of, human_seconds, plain_name, short_title
 from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, cleaned, unchanged
 from buildkit_builder.buildkit.progress.trace import Changes, Trace
 from buildkit_builder.buildkit.progress.vertex import Vertex
-from buildkit_builder.buildkit.progress.words import amount_of, human_seconds, plain_name, short_title
 
 _STATUS_SECONDS = 5.0
 _STATUS_SHARE = 0.05

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from buildkit_builder.buildkit.progress.phrasing import human_bytes
 from buildkit_builder.buildkit.progress.trace import Trace
 from buildkit_builder.buildkit.progress.vertex import Vertex
-from buildkit_builder.buildkit.progress.words import human_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,11 @@ from rich.text import Text
 
 from buildkit_builder.buildkit.api.events import StatusEvent, StatusUpdate, WarningEvent
 from buildkit_builder.buildkit.progress.bystanders import Bystanders, StandIn
-from buildkit_builder.buildkit.progress.layout import Block, Line, Section, fit, whole
+from buildkit_builder.buildkit.progress.live_lines import Block, Line, Section, fit, whole
+from buildkit_builder.buildkit.progress.phrasing import amount_of, human_bytes, human_seconds, plain_name, short_title
 from buildkit_builder.buildkit.progress.stream import Clock, Redact, Stream, cleaned, unchanged
 from buildkit_builder.buildkit.progress.trace import Trace
 from buildkit_builder.buildkit.progress.vertex import State, Vertex
-from buildkit_builder.buildkit.progress.words import amount_of, human_bytes, human_seconds, plain_name, short_title
 
 PAINT_INTERVAL = 0.1
 LIVE_LOG_LINES = 6

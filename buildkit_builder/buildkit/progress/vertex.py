@@ -10,7 +10,7 @@ from typing import Literal
 from buildkit_builder.buildkit.api.events import StatusEvent, VertexEvent
 from buildkit_builder.buildkit.llb.role import Role
 from buildkit_builder.buildkit.progress.limits import RUNS
-from buildkit_builder.buildkit.progress.words import is_internal, plain_name
+from buildkit_builder.buildkit.progress.phrasing import is_internal, plain_name
 from buildkit_builder.buildkit.terminal import printable
 
 State = Literal["waiting", "running", "done", "cached", "error", "cancelled", "postponed"]

@@ -14,7 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from buildkit_builder.buildkit.session import hpack
-from buildkit_builder.buildkit.session.stream import STREAM_WINDOW, ConnectionClosedError, Inflow, ProtocolError, Stream
+from buildkit_builder.buildkit.session.http2_stream import (
+    STREAM_WINDOW,
+    ConnectionClosedError,
+    Inflow,
+    ProtocolError,
+    Stream,
+)
 
 _log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from buildkit_builder.buildkit.session.http2 import ByteStream, Connection
-from buildkit_builder.buildkit.session.stream import ConnectionClosedError, Stream
+from buildkit_builder.buildkit.session.http2_stream import ConnectionClosedError, Stream
 from buildkit_builder.errors import BuildKitError
 
 _log = logging.getLogger(__name__)

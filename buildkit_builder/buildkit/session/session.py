@@ -20,8 +20,8 @@ import grpc
 from buildkit_builder.buildkit.api import failures
 from buildkit_builder.buildkit.session.attachable import Attachable
 from buildkit_builder.buildkit.session.health import Health
+from buildkit_builder.buildkit.session.http2_stream import ProtocolError
 from buildkit_builder.buildkit.session.server import Server
-from buildkit_builder.buildkit.session.stream import ProtocolError
 from buildkit_builder.buildkit.session.tunnel import Tunnel
 from buildkit_builder.errors import BuildKitError, DaemonLostError
 

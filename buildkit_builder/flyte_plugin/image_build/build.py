@@ -12,12 +12,12 @@ from buildkit_builder.buildkit.build import build as solve_build
 from buildkit_builder.buildkit.build.mirrors import Mirrors
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Settings
-from buildkit_builder.flyte_plugin.image_build.job import Spec, identity_of, job_of
-from buildkit_builder.flyte_plugin.image_build.order import Order, auth, credentials, lookup_key
+from buildkit_builder.flyte_plugin.image_build.build_inputs import Spec, identity_of, job_of
+from buildkit_builder.flyte_plugin.image_build.ordered_image import Order, auth, credentials, lookup_key
 from buildkit_builder.flyte_plugin.image_build.several import Several
 from buildkit_builder.flyte_plugin.image_build.sharing import find_nodes, shared
+from buildkit_builder.image.across_nodes import build_on_nodes, first_reached
 from buildkit_builder.image.contents import WITHOUT_CONTENTS
-from buildkit_builder.image.nodes import build_on_nodes, first_reached
 from buildkit_builder.image.probe import PlatformProbe
 from buildkit_builder.image.spec import ImageSpec
 from buildkit_builder.image.unforeseen import only_ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from buildkit_builder.buildkit.terminal import printable, printable_lines
-from buildkit_builder.flyte_plugin.image_build.job import Spec
+from buildkit_builder.flyte_plugin.image_build.build_inputs import Spec
 from buildkit_builder.image.plan import Plan, Run, plan
 from buildkit_builder.image.spec import DockerfileSpec
 

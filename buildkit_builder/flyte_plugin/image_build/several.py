@@ -13,11 +13,11 @@ from buildkit_builder.buildkit.connect.connection import Connection
 from buildkit_builder.buildkit.find.nodes import Share
 from buildkit_builder.buildkit.progress.display import Display
 from buildkit_builder.errors import ImageError, SolveError
-from buildkit_builder.flyte_plugin.image_build.job import read_by_daemon
-from buildkit_builder.flyte_plugin.image_build.order import Order, auth
+from buildkit_builder.flyte_plugin.image_build.build_inputs import read_by_daemon
+from buildkit_builder.flyte_plugin.image_build.ordered_image import Order, auth
 from buildkit_builder.flyte_plugin.image_build.sharing import Common
+from buildkit_builder.image.across_nodes import JoinFrontend
 from buildkit_builder.image.destination import push_joined, push_part
-from buildkit_builder.image.nodes import JoinFrontend
 from buildkit_builder.image.unforeseen import only_ours
 
 

@@ -13,8 +13,8 @@ from buildkit_builder import config
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.api.control import Control
 from buildkit_builder.buildkit.api.gateway import ResolvedImage
-from buildkit_builder.buildkit.build.files import SharedFiles
-from buildkit_builder.buildkit.build.layers import SharedLayers
+from buildkit_builder.buildkit.build.local_reads import SharedFiles
+from buildkit_builder.buildkit.build.shared_layers import SharedLayers
 from buildkit_builder.buildkit.build.single_flight import SingleFlight
 from buildkit_builder.buildkit.connect.connection import Connection, Pool
 from buildkit_builder.buildkit.find.discovery import Discovery, Look, discover

@@ -6,8 +6,8 @@ else; whatever is wrong is one `ImageError` before any connection is made.
 
 from __future__ import annotations
 
-from buildkit_builder.flyte_plugin.reader.files import read_patterns, read_text
 from buildkit_builder.flyte_plugin.reader.image import chosen, default_uv_image, enters, keeps, needs_building, read
+from buildkit_builder.flyte_plugin.reader.local_files import read_patterns, read_text
 
 __all__ = [
     "chosen",

@@ -15,8 +15,8 @@ from flyte.errors import ImageBuildError
 from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.buildkit.session.patterns import Matcher
 from buildkit_builder.errors import ImageError, MissingSourceError
-from buildkit_builder.flyte_plugin.reader.files import local_file, read_patterns, read_text
 from buildkit_builder.flyte_plugin.reader.layers import read_layer
+from buildkit_builder.flyte_plugin.reader.local_files import local_file, read_patterns, read_text
 from buildkit_builder.flyte_plugin.reader.secrets import secret_ref
 from buildkit_builder.flyte_plugin.reader.texts import check, named
 from buildkit_builder.flyte_plugin.reader.uv_files import ABSOLUTE, place_of

@@ -14,12 +14,12 @@ from flyte import _image as flyte_layers
 from buildkit_builder.errors import ImageError, MissingSourceError, UnsupportedLayerError
 from buildkit_builder.flyte_plugin.names import KNOWN_FLYTE
 from buildkit_builder.flyte_plugin.reader import projects
-from buildkit_builder.flyte_plugin.reader.files import local_file, local_folder
 from buildkit_builder.flyte_plugin.reader.header import reading
+from buildkit_builder.flyte_plugin.reader.local_files import local_file, local_folder
 from buildkit_builder.flyte_plugin.reader.options import pip_options
 from buildkit_builder.flyte_plugin.reader.secrets import layer_secrets
 from buildkit_builder.flyte_plugin.reader.texts import check_layer
-from buildkit_builder.image.lower.words import join_lines
+from buildkit_builder.image.lower.dockerfile_words import join_lines
 from buildkit_builder.image.spec import (
     AptLayer,
     CommandsLayer,

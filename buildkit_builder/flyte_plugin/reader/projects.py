@@ -7,8 +7,8 @@ from pathlib import Path
 from flyte import _image as flyte_layers
 
 from buildkit_builder.errors import ImageError
-from buildkit_builder.flyte_plugin.reader.files import local_file, local_folder
 from buildkit_builder.flyte_plugin.reader.header import reading
+from buildkit_builder.flyte_plugin.reader.local_files import local_file, local_folder
 from buildkit_builder.flyte_plugin.reader.options import pip_options
 from buildkit_builder.flyte_plugin.reader.secrets import layer_secrets
 from buildkit_builder.flyte_plugin.reader.uv_files import editables, is_outside, place_of

@@ -10,8 +10,8 @@ from typing import Any
 from buildkit_builder.buildkit import llb
 from buildkit_builder.errors import CapabilityError, ImageError
 from buildkit_builder.image.lower.branches import Branches
+from buildkit_builder.image.lower.dockerfile_words import WordError
 from buildkit_builder.image.lower.questions import Environment, Lowered
-from buildkit_builder.image.lower.words import WordError
 from buildkit_builder.image.plan import Plan
 from buildkit_builder.image.plan.context import step_name
 from buildkit_builder.image.plan.steering import Reads

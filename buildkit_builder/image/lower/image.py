@@ -22,12 +22,12 @@ from typing import Any
 
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.llb.image_config import DEFAULT_PATH
-from buildkit_builder.image.lower import commands, files, packages, python
+from buildkit_builder.image.lower import commands, copies, packages, python
 from buildkit_builder.image.lower.branches import Branches
+from buildkit_builder.image.lower.dockerfile_words import expand_value
 from buildkit_builder.image.lower.draft import Draft, Host
 from buildkit_builder.image.lower.questions import BuildLines, Environment, Lowered, Question, ResolveImage
 from buildkit_builder.image.lower.steering import check_of
-from buildkit_builder.image.lower.words import expand_value
 from buildkit_builder.image.plan import (
     Config,
     CopyImage,
@@ -108,13 +108,13 @@ def _step(draft: Draft, number: int, step: Step) -> Generator[Question, Any, Non
     elif isinstance(step, InstallPackages):
         packages.install(draft, number, step)
     elif isinstance(step, CopyLocal):
-        files.copy_local(draft, step)
+        copies.copy_local(draft, step)
     elif isinstance(step, CopyImage):
-        yield from files.copy_image(draft, step)
+        yield from copies.copy_image(draft, step)
     elif isinstance(step, WriteFile):
-        files.write_file(draft, step)
+        copies.write_file(draft, step)
     elif isinstance(step, Workdir):
-        files.workdir(draft, step)
+        copies.workdir(draft, step)
     elif isinstance(step, DockerfileLines):
         yield from _lines(draft, step)
     else:

@@ -19,7 +19,7 @@ from buildkit_builder.buildkit.build.request import CacheEntry, CacheExport
 from buildkit_builder.buildkit.connect.connection import Connection, connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.progress.trace import Trace
-from buildkit_builder.buildkit.session import layout
+from buildkit_builder.buildkit.session import oci_layout
 from buildkit_builder.buildkit.wire import control_pb2, gateway_pb2, services
 from buildkit_builder.errors import SolveError, StepFailedError
 from tests.buildkit.build.test_run import PLATFORM, Daemon, Told, request
@@ -273,7 +273,7 @@ async def test_a_local_cache_gets_its_index(caching: Caching, tmp_path: Path) ->
 
     await caching.build(export(entry=entry, folder=tmp_path, tag="mine"))
 
-    assert descriptor["digest"] == layout.digest_of(tmp_path, "mine")
+    assert descriptor["digest"] == oci_layout.digest_of(tmp_path, "mine")
 
 
 async def test_notes_are_said_first(caching: Caching) -> None:

@@ -11,7 +11,7 @@ import pytest
 from buildkit_builder.buildkit.connect.child import CommandError, Spawned
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.connect.relay import Relay, Side
-from buildkit_builder.buildkit.find.commands import Command
+from buildkit_builder.buildkit.find.dial_commands import Command
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.errors import EndpointError
 from tests.buildkit.connect.sides import Kept

@@ -28,7 +28,7 @@ from buildkit_builder.buildkit.wire.auth_pb2 import (
 )
 from buildkit_builder.config import Settings
 from buildkit_builder.errors import CredentialsError
-from buildkit_builder.flyte_plugin.image_build import order
+from buildkit_builder.flyte_plugin.image_build import ordered_image
 from tests.buildkit.session.harness import attach
 from tests.buildkit.session.token_server import TokenServer, token_server
 from tests.fakes import certificates
@@ -310,5 +310,5 @@ async def test_trust_comes_from_the_settings(tmp_path: Path, monkeypatch: pytest
             await token(server, Auth(CONFIG, registries=everybody))
         for settings in (Settings(ca_bundle=certs.ca), Settings(insecure_registries=("r",))):
             assert "POST:me:a:pull" == await token(
-                server, order.auth(CONFIG, replace(settings, credentials_for=("*",)))
+                server, ordered_image.auth(CONFIG, replace(settings, credentials_for=("*",)))
             )

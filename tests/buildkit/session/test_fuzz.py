@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from buildkit_builder.buildkit.session.automaton import Automaton
 from buildkit_builder.buildkit.session.hpack import Decoder, HpackError, encode
 from buildkit_builder.buildkit.session.http2 import Connection
+from buildkit_builder.buildkit.session.http2_stream import ProtocolError, Stream
 from buildkit_builder.buildkit.session.patterns import Matcher, PatternError
 from buildkit_builder.buildkit.session.receive import Receiver
 from buildkit_builder.buildkit.session.server import RpcError
-from buildkit_builder.buildkit.session.stream import ProtocolError, Stream
 from buildkit_builder.buildkit.session.walk import MODE_DIR, MODE_SYMLINK
 from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat
 from buildkit_builder.errors import BuildKitError

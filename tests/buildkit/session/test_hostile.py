@@ -19,11 +19,11 @@ from buildkit_builder.buildkit.session.attachable import Attachable
 from buildkit_builder.buildkit.session.content import ContentStores
 from buildkit_builder.buildkit.session.filesend import Directory, FileReceiver
 from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.buildkit.session.http2_stream import STREAM_WINDOW, ProtocolError
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.buildkit.session.server import Call, Server
 from buildkit_builder.buildkit.session.session import Session
 from buildkit_builder.buildkit.session.ssh import SshAgent
-from buildkit_builder.buildkit.session.stream import STREAM_WINDOW, ProtocolError
 from buildkit_builder.buildkit.session.walk import MODE_DIR
 from buildkit_builder.buildkit.wire import services
 from buildkit_builder.buildkit.wire.fsutil_pb2 import Packet, Stat

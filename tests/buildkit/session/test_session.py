@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from buildkit_builder.buildkit.session.filesync import FileSync, LocalDirectory
+from buildkit_builder.buildkit.session.http2_stream import ProtocolError
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.buildkit.session.session import Session
-from buildkit_builder.buildkit.session.stream import ProtocolError
 from buildkit_builder.buildkit.wire import services
 from buildkit_builder.buildkit.wire.secrets_pb2 import GetSecretRequest, GetSecretResponse
 from tests.buildkit.session.harness import MemoryCall, attach, bridged, raw, write_tree

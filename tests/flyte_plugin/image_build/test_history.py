@@ -15,7 +15,7 @@ from buildkit_builder.config import Settings
 from buildkit_builder.config.buildx import EXTRA_ARGS
 from buildkit_builder.errors import BuildKitError
 from buildkit_builder.flyte_plugin import image_build
-from buildkit_builder.flyte_plugin.image_build import order
+from buildkit_builder.flyte_plugin.image_build import ordered_image
 from buildkit_builder.image.spec import CommandsLayer, ImageSpec
 from tests.fakes.buildkit import FakeBuildKit
 
@@ -76,7 +76,7 @@ async def test_a_day_later_it_is_again(fake: FakeBuildKit, monkeypatch: pytest.M
     """Also of what was repeated in between."""
     assert [True, False] == [await recorded(fake) for _ in range(2)]
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + order._DAY_SECONDS + 1)
+    monkeypatch.setattr(time, "time", lambda: now + ordered_image._DAY_SECONDS + 1)
 
     assert await recorded(fake)
 

@@ -133,7 +133,7 @@ async def probed(fake: FakeBuildKit, spec: ImageSpec | DockerfileSpec, **more: A
 
 
 def directory_names(spec: ImageSpec | DockerfileSpec) -> tuple[str, ...]:
-    from buildkit_builder.flyte_plugin.image_build.job import ImageJob
+    from buildkit_builder.flyte_plugin.image_build.build_inputs import ImageJob
 
     if isinstance(spec, DockerfileSpec):
         return ()

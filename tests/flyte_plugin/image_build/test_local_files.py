@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit_builder.buildkit.session.walk import Entry
-from buildkit_builder.flyte_plugin.image_build.job import ImageJob
+from buildkit_builder.flyte_plugin.image_build.build_inputs import ImageJob
 from buildkit_builder.image.plan import plan
 from buildkit_builder.image.spec import CopyLayer, ImageSpec, LocalFiles
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit_builder.buildkit import llb
-from buildkit_builder.buildkit.llb.files import FileOp, MakeFile
+from buildkit_builder.buildkit.llb.file_actions import FileOp, MakeFile
 from buildkit_builder.buildkit.llb.merge import DiffOp, MergeOp
 from buildkit_builder.buildkit.llb.operation import Output
 from buildkit_builder.image.lower.branches import Branches

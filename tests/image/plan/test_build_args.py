@@ -15,7 +15,7 @@ SPEC = ImageSpec(
 
 def environment(build_args: Mapping[str, str], base: Mapping[str, str]) -> tuple[str, str]:
     """`VIRTUALENV` and `UV_PYTHON` as an image on a base with these variables would have them."""
-    from buildkit_builder.image.lower.words import expand_value
+    from buildkit_builder.image.lower.dockerfile_words import expand_value
 
     first = next(step for step in plan(SPEC, build_args).steps if isinstance(step, SetEnv))
     variables = {key: expand_value(text, base) for key, text in first.variables}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit_builder.buildkit.progress.layout import Block, Line, Section, fit, whole
+from buildkit_builder.buildkit.progress.live_lines import Block, Line, Section, fit, whole
 
 
 def _block(name: str, *, active: bool = False, cached: bool = False, logs: int = 0, parts: int = 0) -> Block:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from buildkit_builder.buildkit.llb.lineage import Output
+from buildkit_builder.buildkit.llb.layer_outputs import Output
 
 
 @dataclass(eq=False)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from buildkit_builder.buildkit.build.layers import SharedLayers, Turn
-from buildkit_builder.buildkit.llb.lineage import Output
+from buildkit_builder.buildkit.build.shared_layers import SharedLayers, Turn
+from buildkit_builder.buildkit.llb.layer_outputs import Output
 
 A, B, C = ((letter, 0) for letter in "abc")
 

@@ -22,7 +22,7 @@ from buildkit_builder.buildkit.session.registries import Registries
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.buildkit.wire import sourcepolicy_pb2
 from buildkit_builder.config import Settings
-from buildkit_builder.flyte_plugin.image_build.job import (
+from buildkit_builder.flyte_plugin.image_build.build_inputs import (
     DockerfileJob,
     ImageJob,
     Spec,

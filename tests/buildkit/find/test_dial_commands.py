@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder.buildkit.find.commands import SshPlace, command_of, container_of
+from buildkit_builder.buildkit.find.dial_commands import SshPlace, command_of, container_of
 from buildkit_builder.buildkit.find.endpoint import Endpoint, Kind
 from buildkit_builder.errors import EndpointError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_builder.config import Lineage, lineage
+from buildkit_builder.config import Lineage, git_branches
 
 
 def test_a_branch_on_github(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_branch_on_github(tmp_path: Path) -> None:
         "GITHUB_REF_TYPE": "branch", "GITHUB_EVENT_PATH": str(event),
     }  # fmt: skip
 
-    assert Lineage(own="feature/x", ancestors=("trunk",)) == lineage.find(environ, tmp_path)
+    assert Lineage(own="feature/x", ancestors=("trunk",)) == git_branches.find(environ, tmp_path)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"repository": 1}', '{"repository": {"default_branch": 7}}'])
@@ -31,7 +31,7 @@ def test_an_event_that_tells_nothing(tmp_path: Path, content: str | None) -> Non
         event.write_text(content)
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_REF_NAME": "x", "GITHUB_EVENT_PATH": str(event)}
 
-    assert ("x", "main") == lineage.find(environ, tmp_path).names
+    assert ("x", "main") == git_branches.find(environ, tmp_path).names
 
 
 CHANGES = {
@@ -57,7 +57,7 @@ CHANGES = {
 @pytest.mark.parametrize("environ", CHANGES.values(), ids=CHANGES)
 def test_a_proposed_change(environ: dict[str, str], tmp_path: Path) -> None:
     """It is told by its number, since its branch may be named as another's; it comes from that and its target."""
-    assert Lineage(own="pr-7", ancestors=("mine", "release", "main")) == lineage.find(environ, tmp_path)
+    assert Lineage(own="pr-7", ancestors=("mine", "release", "main")) == git_branches.find(environ, tmp_path)
 
 
 BRANCHES = {
@@ -77,21 +77,21 @@ def test_a_branch(environ: dict[str, str], tmp_path: Path) -> None:
     """The branch comes first, then the default one, which is the usual one where the system does not say."""
     default = "trunk" if "trunk" in environ.values() else "main"
 
-    assert Lineage(own="mine", ancestors=(default,)) == lineage.find(environ, tmp_path)
+    assert Lineage(own="mine", ancestors=(default,)) == git_branches.find(environ, tmp_path)
 
 
 def test_a_change_on_circleci(tmp_path: Path) -> None:
     """The number is the end of an address."""
     environ = {"CIRCLECI": "true", "CIRCLE_BRANCH": "mine", "CIRCLE_PULL_REQUEST": "https://git.example/o/r/pull/7"}
 
-    assert Lineage(own="pr-7", ancestors=("mine", "main")) == lineage.find(environ, tmp_path)
+    assert Lineage(own="pr-7", ancestors=("mine", "main")) == git_branches.find(environ, tmp_path)
 
 
 def test_the_primary_branch_on_jenkins(tmp_path: Path) -> None:
     """It is its own default."""
     environ = {"JENKINS_URL": "https://ci.example/", "BRANCH_NAME": "trunk", "BRANCH_IS_PRIMARY": "true"}
 
-    assert Lineage(own="trunk") == lineage.find(environ, tmp_path)
+    assert Lineage(own="trunk") == git_branches.find(environ, tmp_path)
 
 
 TAGS = {
@@ -106,14 +106,14 @@ TAGS = {
 @pytest.mark.parametrize("environ", TAGS.values(), ids=TAGS)
 def test_a_tag_is_no_branch(environ: dict[str, str], tmp_path: Path) -> None:
     """A tag is built once: it has ancestors, and nothing of its own."""
-    assert Lineage(ancestors=("main",)) == lineage.find(environ, tmp_path)
+    assert Lineage(ancestors=("main",)) == git_branches.find(environ, tmp_path)
 
 
 def test_a_system_that_is_switched_off(tmp_path: Path) -> None:
     """An empty variable, and one that says false, name no system."""
     environ = {"GITHUB_ACTIONS": "", "GITLAB_CI": "false", "GITHUB_REF_NAME": "x"}
 
-    assert Lineage(ancestors=("main",)) == lineage.find(environ, tmp_path)
+    assert Lineage(ancestors=("main",)) == git_branches.find(environ, tmp_path)
 
 
 # --- git ---
@@ -145,26 +145,26 @@ def test_a_clone(clone: Path) -> None:
     """The branch is that of HEAD, the default one that of the remote, in a folder below as well."""
     (clone / "deep" / "er").mkdir(parents=True)
 
-    assert Lineage(own="team/mine", ancestors=("trunk",)) == lineage.find({}, clone / "deep" / "er")
+    assert Lineage(own="team/mine", ancestors=("trunk",)) == git_branches.find({}, clone / "deep" / "er")
 
 
 def test_a_worktree(clone: Path) -> None:
     """It has a HEAD of its own, and the remote of the repository it belongs to."""
     git(clone, "worktree", "add", "-q", "-b", "other", "../worktree")
 
-    assert Lineage(own="other", ancestors=("trunk",)) == lineage.find({}, clone.parent / "worktree")
+    assert Lineage(own="other", ancestors=("trunk",)) == git_branches.find({}, clone.parent / "worktree")
 
 
 def test_a_detached_head(clone: Path) -> None:
     """It is no branch."""
     git(clone, "checkout", "-q", "--detach")
 
-    assert Lineage(ancestors=("trunk",)) == lineage.find({}, clone)
+    assert Lineage(ancestors=("trunk",)) == git_branches.find({}, clone)
 
 
 def test_no_repository(tmp_path: Path) -> None:
     """Nothing tells then."""
-    assert Lineage(ancestors=("main",)) == lineage.find({}, tmp_path)
+    assert Lineage(ancestors=("main",)) == git_branches.find({}, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "gitdir: nowhere", "\x00\xff", "ref: refs/tags/v1"])
@@ -172,4 +172,4 @@ def test_a_broken_repository(tmp_path: Path, content: str) -> None:
     """Files that are not what they should be tell nothing, and are no error."""
     (tmp_path / ".git").write_text(content, encoding="latin-1")
 
-    assert Lineage(ancestors=("main",)) == lineage.find({}, tmp_path)
+    assert Lineage(ancestors=("main",)) == git_branches.find({}, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from buildkit_builder.image.lower.words import WordError, expand, expand_value, join_lines
+from buildkit_builder.image.lower.dockerfile_words import WordError, expand, expand_value, join_lines
 
 VARIABLES = {
     "HOME": "/root",

@@ -7,9 +7,9 @@ from collections.abc import Generator
 from typing import Any
 
 from buildkit_builder.buildkit import llb
+from buildkit_builder.image.lower.dockerfile_words import expand
 from buildkit_builder.image.lower.draft import Draft, absolute
 from buildkit_builder.image.lower.questions import Question, ResolveImage
-from buildkit_builder.image.lower.words import expand
 from buildkit_builder.image.plan import CopyImage, CopyLocal, Workdir, WriteFile
 
 # What is put there for the builder's own use, on the machine that it runs on as well.

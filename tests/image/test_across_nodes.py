@@ -22,7 +22,7 @@ from buildkit_builder.errors import (
     EndpointError,
     StepFailedError,
 )
-from buildkit_builder.image.nodes import build_on_nodes, first_reached
+from buildkit_builder.image.across_nodes import build_on_nodes, first_reached
 from tests.fakes.buildkit import FakeBuildKit
 
 AMD64, ARM64 = Platform.parse("linux/amd64"), Platform.parse("linux/arm64")

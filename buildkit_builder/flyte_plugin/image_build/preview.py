@@ -13,11 +13,11 @@ from buildkit_builder.buildkit.build import build as solve_build
 from buildkit_builder.buildkit.build.mirrors import Mirrors
 from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.config import Settings
-from buildkit_builder.flyte_plugin.image_build.order import Order, auth, lookup_key
+from buildkit_builder.flyte_plugin.image_build.ordered_image import Order, auth, lookup_key
 from buildkit_builder.flyte_plugin.image_build.sharing import find_nodes, shared
+from buildkit_builder.image.across_nodes import first_reached
 from buildkit_builder.image.frontend import ImageFrontend
 from buildkit_builder.image.lower import Lowered
-from buildkit_builder.image.nodes import first_reached
 from buildkit_builder.image.outline import OutlineFrontend
 from buildkit_builder.image.spec import ImageSpec
 from buildkit_builder.image.unforeseen import only_ours

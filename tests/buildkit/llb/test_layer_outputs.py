@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 
 from buildkit_builder.buildkit import llb
-from buildkit_builder.buildkit.llb.lineage import lineage
+from buildkit_builder.buildkit.llb.layer_outputs import lineage
 from tests.buildkit.llb.graphs import AMD64, states
 
 BASE = llb.image("debian")

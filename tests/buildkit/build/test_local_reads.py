@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from buildkit_builder.buildkit.api.control import Control
-from buildkit_builder.buildkit.build.files import FilesSession, SharedFiles
+from buildkit_builder.buildkit.build.local_reads import FilesSession, SharedFiles
 from buildkit_builder.buildkit.connect.connection import connect
 from buildkit_builder.buildkit.find.endpoint import Endpoint
 from buildkit_builder.buildkit.session.filesync import LocalDirectory

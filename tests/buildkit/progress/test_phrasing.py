@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit_builder.buildkit.progress.words import (
+from buildkit_builder.buildkit.progress.phrasing import (
     amount_of,
     human_bytes,
     human_seconds,
