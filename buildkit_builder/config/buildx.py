@@ -152,6 +152,8 @@ def parse_extra_arguments(text: str, environ: Mapping[str, str]) -> ExtraArgumen
     found: dict[str, Any] = {}
     for flag, value in _flags(words):
         if flag in _REPEATED:
+            if flag in ("--label", "--annotation") and not output.is_sendable(value or ""):
+                raise _bad(flag, "is not UTF-8, and the daemon takes nothing else")
             name, parse = _REPEATED[flag]
             found[name] = (*found.get(name, ()), *parse(flag, value or "", environ))
         else:

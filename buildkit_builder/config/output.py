@@ -78,7 +78,20 @@ def _texts(value: object, _: Path) -> tuple[tuple[str, str], ...]:
     for name, text in value.items():
         if not isinstance(name, str) or not name or "=" in name or not isinstance(text, str):
             raise UnfitError(f"{_TEXTS}; {kinds.shown(name if isinstance(text, str) else text)} is not text")
+        if not is_sendable(name) or not is_sendable(text):
+            raise UnfitError(f"{_TEXTS}, in UTF-8 and without NUL characters")
     return tuple(value.items())
+
+
+def is_sendable(text: str) -> bool:
+    """Whether a daemon can be told a text: neither are all texts Unicode, nor can all be written where it ends up."""
+    if "\0" in text:
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _annotations(value: object, home: Path) -> tuple[Annotation, ...]:

@@ -71,27 +71,31 @@ class Build(_Flytes):
             except Exception as error:
                 raise _named(image, error) from error
 
-        if key not in self._not_begun:
-            self._not_begun[key] = _Shared(asyncio.ensure_future(begin()))
-        return await self._not_begun[key].result()
+        shared = self._not_begun.get(key)
+        if shared is None:
+            shared = self._not_begun[key] = _Shared()
+            # Has begun already when it is returned, where the loop's tasks are eager.
+            shared.task = asyncio.ensure_future(begin())
+        return await shared.result()
 
 
 class _Shared:
     """A build that several wait for; it ends with the last of them."""
 
-    def __init__(self, task: asyncio.Future[Any]) -> None:
-        self._task = task
+    task: asyncio.Future[Any]
+
+    def __init__(self) -> None:
         self._waiting = 0
 
     async def result(self) -> Any:
         """Waits for the build; cancels it when nobody waits any more."""
         self._waiting += 1
         try:
-            return await asyncio.shield(self._task)
+            return await asyncio.shield(self.task)
         finally:
             self._waiting -= 1
             if self._waiting == 0:
-                self._task.cancel()  # of what is done, nothing
+                self.task.cancel()  # of what is done, nothing
 
 
 def hashing() -> list[Any]:

@@ -6,12 +6,16 @@ has to come out as an error: Flyte takes what it does not know for "it exists".
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from buildkit_builder.errors import BuildKitError
+
+# What a machine or an account has too little of, where no file is named; also no folder for temporary files (ENOENT).
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.ENOENT)
 
 
 @contextmanager
@@ -49,6 +53,8 @@ def as_ours(error: Exception, *, doing: str = "", redact: Callable[[str], str] =
     if isinstance(error, OSError) and error.filename is not None:
         file = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
         return BuildKitError(redact(f"`{file}` cannot be used{while_doing}: {error.strerror}."))
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE and error.strerror:
+        return BuildKitError(redact(f"{error.strerror.removesuffix('.')}{while_doing}."))
     if isinstance(error, MemoryError):
         return BuildKitError(f"There is not enough memory{while_doing}.")
     return BuildKitError(

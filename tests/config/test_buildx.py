@@ -113,6 +113,8 @@ def test_a_switch_may_be_written_false() -> None:
         ("--secret id=x,env=A,src=b", "--secret is id=ID"),
         ("--secret id=x,env=A,mode=1", "--secret is id=ID"),
         ("--ssh =x", "--ssh is ID"),
+        ("--label x=\udcff", "--label is not UTF-8"),
+        ("--annotation x=\udcff", "--annotation is not UTF-8"),
         ("--label 'x", "not quoted as a shell would have it: No closing quotation."),
     ],
 )

@@ -44,7 +44,9 @@ def test_maps_in_variables() -> None:
 
 
 @pytest.mark.parametrize("name", ["annotations", "labels"])
-@pytest.mark.parametrize("value", [["a=b"], {"a": 1}, {1: "a"}, {"": "a"}, {"a=b": "c"}, "a"])
+@pytest.mark.parametrize(
+    "value", [["a=b"], {"a": 1}, {1: "a"}, {"": "a"}, {"a=b": "c"}, "a", {"a": "\0"}, {"a\udcff": "b"}]
+)
 def test_no_map_of_texts(name: str, value: object) -> None:
     """Whatever else is given is refused by the setting's name."""
     with pytest.raises(ConfigError, match=f"`image.buildkit.{name}`.*a map from names to texts"):

@@ -92,6 +92,21 @@ async def test_a_build_that_is_under_way_is_no_answer_to_the_next() -> None:
     assert 3 == own.begun
 
 
+def test_no_build_is_remembered_where_tasks_are_eager() -> None:
+    """A build has then begun before anybody knows of it (Python 3.12 and newer; older ones have no such tasks)."""
+    own = Own()
+    build = flyte_engine.Build(own, activation._builds)
+
+    async def twice() -> None:
+        own.go_on.set()
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
+        await build(Own, "a")
+        await build(Own, "a")
+
+    asyncio.run(twice())
+    assert (2, {}) == (own.begun, build._not_begun)
+
+
 async def test_a_build_ends_with_the_last_that_waits_for_it() -> None:
     """Not with the first, and an error is told to each."""
     own = Own()

@@ -38,6 +38,7 @@ from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker, asked_fo
 from buildkit_builder.flyte_plugin.image_build import build_inputs, dry_run, ordered_image, sharing
 from buildkit_builder.image import caches, contents, destination, dockerfile, frontend, memory, platform_build, probe
 from buildkit_builder.image.identity import Identity
+from buildkit_builder.image.unforeseen import as_ours
 from tests.fakes.buildkit import FakeBuildKit
 
 # The package gives its function this name.
@@ -261,3 +262,19 @@ async def test_an_image_that_flyte_cannot_name(
 
     with pytest.raises(ImageBuildError, match="Building the image `mine` failed"):
         await image_builder.ImageBuildEngine.image_exists(image)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(24, "Too many open files"), "Too many open files while asking."),
+        (OSError(28, "No space left on device"), "No space left on device while asking."),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "No usable temporary directory"),
+    ],
+)
+def test_what_a_machine_lacks_is_no_fault_of_this_package(error: OSError, said: str) -> None:
+    """Nor is it to be reported."""
+    text = str(as_ours(error, doing="asking"))
+
+    assert text.startswith(said)
+    assert "report" not in text

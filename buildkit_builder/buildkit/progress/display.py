@@ -46,7 +46,7 @@ class Screen(Protocol):
         """
 
 
-def mode_of(mode: str, stream: TextIO, *, environ: Mapping[str, str]) -> str:
+def mode_of(mode: str, stream: TextIO | None, *, environ: Mapping[str, str]) -> str:
     """Which way of showing is meant.
 
     Args:
@@ -67,7 +67,7 @@ def mode_of(mode: str, stream: TextIO, *, environ: Mapping[str, str]) -> str:
     return "tty" if capable and Stream(stream).is_terminal() else "plain"
 
 
-def open_screen(mode: str, stream: TextIO, *, environ: Mapping[str, str], clock: Clock) -> Screen:
+def open_screen(mode: str, stream: TextIO | None, *, environ: Mapping[str, str], clock: Clock) -> Screen:
     """The screen for several builds.
 
     Args:
@@ -81,7 +81,7 @@ def open_screen(mode: str, stream: TextIO, *, environ: Mapping[str, str], clock:
     """
     # Each painter is imported when it is chosen: rich is heavy, and CI never needs it.
     match mode_of(mode, stream, environ=environ):
-        case "tty":
+        case "tty" if stream is not None:
             from buildkit_builder.buildkit.progress.tty import TtyScreen
 
             return TtyScreen(stream, environ=environ, clock=clock)
@@ -101,7 +101,7 @@ def open_screen(mode: str, stream: TextIO, *, environ: Mapping[str, str], clock:
 
 def choose(
     mode: str,
-    stream: TextIO,
+    stream: TextIO | None,
     *,
     environ: Mapping[str, str],
     clock: Clock,

@@ -26,7 +26,7 @@ class PlainScreen:
         clock: Seconds of a clock that only goes forward.
     """
 
-    def __init__(self, stream: TextIO, *, clock: Clock) -> None:
+    def __init__(self, stream: TextIO | None, *, clock: Clock) -> None:
         self._output = Stream(stream)
         self._clock = clock
         self._open: list[PlainDisplay] = []

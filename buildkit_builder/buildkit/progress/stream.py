@@ -28,21 +28,23 @@ def cleaned(text: str, redact: Redact) -> str:
 class Stream:
     """Writes to a stream, whatever its encoding, and stops quietly when nobody reads it any more.
 
-    A build does not fail because the terminal that showed it was closed.
+    A build does not fail because the terminal that showed it was closed, nor where there never was a stream (Python has
+    `None` for standard error then), or one that somebody wrote and that can only be written to.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._closed = False
+        self._closed = stream is None
 
     def write(self, text: str) -> None:
         """Write and flush; characters that the stream's encoding lacks become question marks."""
-        if self._closed or not text:
+        if self._stream is None or self._closed or not text:
             return
         try:
             self._stream.write(text.encode(self._encoding, "replace").decode(self._encoding))
-            self._stream.flush()
+            if hasattr(self._stream, "flush"):
+                self._stream.flush()
         except (OSError, ValueError):  # a broken pipe, or a closed file
             self._closed = True
 
@@ -57,14 +59,14 @@ class Stream:
     def is_terminal(self) -> bool:
         """Whether a person's terminal is at the other end."""
         try:
-            return self._stream.isatty()
-        except (OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        except (OSError, ValueError, AttributeError):
             return False
 
     def size(self) -> tuple[int, int]:
         """Columns and rows of the terminal; 80 and 24 where it does not say."""
         try:
-            columns, rows = os.get_terminal_size(self._stream.fileno())
+            columns, rows = os.get_terminal_size(self._stream.fileno() if self._stream is not None else -1)
         except (OSError, ValueError, AttributeError):
             return 80, 24
         return columns if columns > 0 else 80, rows if rows > 0 else 24

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
+import pytest
+
+from buildkit_builder.buildkit.progress.display import open_screen
 from buildkit_builder.buildkit.progress.stream import Stream, cleaned
 
 
@@ -37,3 +41,35 @@ def test_closed_stream_is_not_an_error() -> None:
 
     assert not output.is_terminal()
     assert output.size() == (80, 24)
+
+
+class _OnlyWritten:
+    """What programs put in the place of standard error, to have it in their log."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+@pytest.mark.parametrize("mode", ["auto", "tty", "plain", "rawjson", "quiet"])
+def test_stream_that_is_none_is_not_an_error(mode: str) -> None:
+    """Python has `None` for standard error where that was closed when it began."""
+    display = open_screen(mode, None, environ={}, clock=lambda: 0.0).display("an image")
+
+    display.log("lost")
+    display.refresh()
+    display.done(None)
+
+
+def test_stream_that_can_only_be_written_to_is_written_to() -> None:
+    """It is no terminal, and has no size."""
+    stream: Any = _OnlyWritten()
+    output = Stream(stream)
+
+    assert not output.is_terminal()
+    assert output.size() == (80, 24)
+    output.write("one\n")
+    output.write("two\n")
+    assert stream.text == "one\ntwo\n"
