@@ -30,6 +30,7 @@ from buildkit_builder.buildkit.llb import Platform
 from buildkit_builder.buildkit.progress import open_screen
 from buildkit_builder.cli.main import main
 from buildkit_builder.errors import DaemonLostError, EndpointError
+from buildkit_builder.flyte_plugin import private_engine
 from tests.buildkit.connect.test_engine import Front, read_trivial, socket_of
 from tests.conftest import Engine
 from tests.fakes import certificates
@@ -83,7 +84,8 @@ def first_on_path(tmp_path: Path, user: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def nodes_at(address: str) -> tuple[Node, ...]:
     """What an address leads to, in the environment of the test."""
-    return discover(EndpointOptions(address=address), environ=os.environ, home=Path.home()).found()
+    own = private_engine.Own(os.environ)
+    return discover(EndpointOptions(address=address), environ=os.environ, home=Path.home(), own=own).found()
 
 
 def command(*words: str, **variables: str) -> Finished:
