@@ -15,6 +15,7 @@ from tests.integration.registry import pull, tags
 
 TOP = Path("README.md")
 LLB = Path("buildkit_builder", "buildkit", "llb", "README.md")
+IMAGE = Path("buildkit_builder", "image", "README.md")
 BASE = "debian:bookworm-slim"
 
 
@@ -65,3 +66,16 @@ def test_the_example_of_flyte_builds_and_its_task_runs(engine: Engine, docker: s
         env=dict(engine.environ), capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert task.stdout == "5050\n", task.stderr
+
+
+def test_the_example_of_a_plan_prints_what_the_page_shows(user: Path) -> None:
+    """`plan` prints the tree that stands below the program, but for the tag, which depends on the files."""
+    (program,), (shown,) = blocks(IMAGE, "python"), blocks(IMAGE, "text")
+    (user / "hello.py").write_text(program)
+    (user / "src").mkdir()
+
+    done = run("buildkit-builder", "plan", "hello.py", "env", folder=user, FLYTE_BUILDKIT_PLATFORMS="linux/amd64")
+
+    assert 0 == done.code, done.output
+    without_tag = [re.sub(r"(?<=hello:)[0-9a-f]{32}", "…", said) for said in (shown, done.output)]
+    assert without_tag[0] == without_tag[1]
