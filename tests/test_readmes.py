@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from buildkit_builder.config import Settings
+from buildkit_builder.cli.main import main
+from buildkit_builder.config import Settings, variable
+from buildkit_builder.config.settings import SETTINGS
 from tests.conftest import REPOSITORY
 
 PAGES = sorted(
@@ -122,3 +124,13 @@ def test_the_steps_of_ci_are_those_of_the_whole_page() -> None:
 
     for step in short:
         assert {**step, **({"run": step["run"].replace("hello.py", "app.py")} if "run" in step else {})} in whole
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_commands_and_variables_exist(page: Path) -> None:
+    """Every command of this package that a page names exists, and every variable is that of a setting."""
+    commands = set(re.findall(r"`(?:buildkit-builder|flyte buildkit) ([a-z]+)", text(page)))
+    variables = set(re.findall(r"FLYTE_BUILDKIT_[A-Z_]+", text(page)))
+
+    assert commands <= set(main.commands)
+    assert variables <= {variable(key) for key in SETTINGS}
