@@ -5,38 +5,38 @@ are comma separated, maps are `key=value,key=value`, and true is any of `1`, `tr
 
 | Key | Variable | Value | Meaning |
 |---|---|---|---|
-| `enabled` | `FLYTE_BUILDKIT_ENABLED` | true or false | false leaves Flyte as if this package were not installed; no other setting is read then |
-| `endpoint` | `FLYTE_BUILDKIT_ENDPOINT` | text or list | where BuildKit answers, or a list of nodes: see Endpoints; found by itself when not set, or `auto` |
-| `tls.ca` | `FLYTE_BUILDKIT_TLS_CA` | file | certificates that may sign a `tcp://` endpoint's own |
-| `tls.cert` | `FLYTE_BUILDKIT_TLS_CERT` | file | our certificate for the endpoint |
+| `enabled` | `FLYTE_BUILDKIT_ENABLED` | true or false | false leaves Flyte as if this package were not installed, and no other setting is read |
+| `endpoint` | `FLYTE_BUILDKIT_ENDPOINT` | text or list | the address of BuildKit, or a list of nodes: see `buildkit/find`; found automatically when not set, or `auto` |
+| `tls.ca` | `FLYTE_BUILDKIT_TLS_CA` | file | authorities that may have signed the certificate of a `tcp://` endpoint |
+| `tls.cert` | `FLYTE_BUILDKIT_TLS_CERT` | file | the client certificate for the endpoint |
 | `tls.key` | `FLYTE_BUILDKIT_TLS_KEY` | file | its private key |
-| `tls.server_name` | `FLYTE_BUILDKIT_TLS_SERVER_NAME` | text | the name in the endpoint's certificate, where it is not the host's |
-| `uv_image` | `FLYTE_BUILDKIT_UV_IMAGE` | text | the image that `uv` is taken from; Flyte's own choice when not set |
-| `registry_mirrors` | `FLYTE_BUILDKIT_REGISTRY_MIRRORS` | map | registry, or registry and path, to what is asked instead of it |
-| `insecure_registries` | `FLYTE_BUILDKIT_INSECURE_REGISTRIES` | list | `host:port` of registries without TLS, or with a certificate nobody vouches for; holds at their token servers as well; loopback always is one |
-| `ca_bundle` | `FLYTE_BUILDKIT_CA_BUNDLE` | file | certificates that build steps trust; the image never holds them; token servers are trusted by them and the system's |
-| `http_proxy` | `FLYTE_BUILDKIT_HTTP_PROXY` | text | proxy of build steps for `http://`; the image never holds it, as with the other three |
+| `tls.server_name` | `FLYTE_BUILDKIT_TLS_SERVER_NAME` | text | the name in the endpoint's certificate, if it is not the name of the host |
+| `uv_image` | `FLYTE_BUILDKIT_UV_IMAGE` | text | the image from which `uv` is taken; Flyte's choice when not set |
+| `registry_mirrors` | `FLYTE_BUILDKIT_REGISTRY_MIRRORS` | map | registry, or registry and path, to the mirror that is used instead |
+| `insecure_registries` | `FLYTE_BUILDKIT_INSECURE_REGISTRIES` | list | `host:port` of registries without TLS, or with a certificate that no authority signed; applies to their token servers too; loopback addresses are always insecure |
+| `ca_bundle` | `FLYTE_BUILDKIT_CA_BUNDLE` | file | certificates that build steps trust; they are never in the image; token servers are checked against these and the system's |
+| `http_proxy` | `FLYTE_BUILDKIT_HTTP_PROXY` | text | proxy of build steps for `http://`; no proxy setting is ever in the image |
 | `https_proxy` | `FLYTE_BUILDKIT_HTTPS_PROXY` | text | proxy of build steps for `https://` |
 | `no_proxy` | `FLYTE_BUILDKIT_NO_PROXY` | text | hosts that build steps reach without a proxy |
 | `all_proxy` | `FLYTE_BUILDKIT_ALL_PROXY` | text | proxy of build steps for everything else |
 | `compression` | `FLYTE_BUILDKIT_COMPRESSION` | gzip, zstd, estargz or uncompressed | how new layers are compressed; gzip when not set |
 | `compression_level` | `FLYTE_BUILDKIT_COMPRESSION_LEVEL` | whole number | 0 to 9 for gzip and estargz, 0 to 22 for zstd; 1 for gzip when not set |
-| `force_compression` | `FLYTE_BUILDKIT_FORCE_COMPRESSION` | true or false | true compresses the base image's layers anew as well |
+| `force_compression` | `FLYTE_BUILDKIT_FORCE_COMPRESSION` | true or false | true recompresses the layers of the base image as well |
 | `oci_media_types` | `FLYTE_BUILDKIT_OCI_MEDIA_TYPES` | true or false | OCI's media types in the manifest, or Docker's; BuildKit's choice when not set |
 | `annotations` | `FLYTE_BUILDKIT_ANNOTATIONS` | map | annotations of the manifest; `index:NAME` and buildx's other levels go elsewhere |
 | `labels` | `FLYTE_BUILDKIT_LABELS` | map | labels of the image |
 | `provenance` | `FLYTE_BUILDKIT_PROVENANCE` | false, min, max or attributes | an attestation of how the image was made |
-| `sbom` | `FLYTE_BUILDKIT_SBOM` | true, false or image | an attestation of what is in the image, by a scanner's image |
-| `source_date_epoch` | `FLYTE_BUILDKIT_SOURCE_DATE_EPOCH` | seconds since 1970 | nothing in the image is younger; `SOURCE_DATE_EPOCH` is obeyed as well |
-| `cache` | `FLYTE_BUILDKIT_CACHE` | registry, gha, off, or registry and path | where builds on other machines find this one's steps |
+| `sbom` | `FLYTE_BUILDKIT_SBOM` | true, false or image | an attestation of what is in the image, made by a scanner, which is itself an image |
+| `source_date_epoch` | `FLYTE_BUILDKIT_SOURCE_DATE_EPOCH` | seconds since 1970 | the time of the image; no file in its layers is newer; the variable `SOURCE_DATE_EPOCH` sets it as well |
+| `cache` | `FLYTE_BUILDKIT_CACHE` | registry, gha, off, or registry and path | where builds on other machines find the steps of this one; see the build caches of `image` |
 | `cache_from` | `FLYTE_BUILDKIT_CACHE_FROM` | list | caches to read, in buildx's syntax or as maps; in a variable one a line |
-| `cache_to` | `FLYTE_BUILDKIT_CACHE_TO` | list | caches to write, likewise |
+| `cache_to` | `FLYTE_BUILDKIT_CACHE_TO` | list | caches to write, in the same form |
 | `progress` | `FLYTE_BUILDKIT_PROGRESS` | auto, tty, plain, rawjson or quiet | how a build is shown (auto) |
-| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | false runs every step after the one before it, as the layers are written (true) |
-| `platforms` | `FLYTE_BUILDKIT_PLATFORMS` | list | of an image's platforms, the ones to build; all when not set |
-| `docker_config` | `FLYTE_BUILDKIT_DOCKER_CONFIG` | file or folder | Docker's config.json, for registry credentials, where it is not Docker's own |
-| `credentials_for` | `FLYTE_BUILDKIT_CREDENTIALS_FOR` | list | registries that no image names and whose credentials the daemon may have, as of its own mirrors; `*` is all |
-| `connect_timeout` | `FLYTE_BUILDKIT_CONNECT_TIMEOUT` | seconds | how long a connection may take to stand (10) |
+| `parallel` | `FLYTE_BUILDKIT_PARALLEL` | true or false | false runs the steps one after the other, in the order of the layers (true) |
+| `platforms` | `FLYTE_BUILDKIT_PLATFORMS` | list | which of an image's platforms to build; all when not set |
+| `docker_config` | `FLYTE_BUILDKIT_DOCKER_CONFIG` | file or directory | Docker's config.json, for registry credentials; Docker's own when not set |
+| `credentials_for` | `FLYTE_BUILDKIT_CREDENTIALS_FOR` | list | registries that no image names but whose credentials the daemon may have, such as its own mirrors; `*` means all |
+| `connect_timeout` | `FLYTE_BUILDKIT_CONNECT_TIMEOUT` | seconds | how long to wait for a connection (10) |
 
 `FLYTE_DOCKER_*` variables keep the meaning they have in Flyte, see `buildkit_builder.config.buildx`.
 """  # noqa: E501 - rows of a table

@@ -20,7 +20,7 @@ from buildkit_builder.config import settings as module
 from buildkit_builder.config.kinds import LONGEST_SHOWN
 from buildkit_builder.errors import ConfigError
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(config.__file__).with_name("README.md")
 ROW = re.compile(r"^\| `([a-z_.]+)` \| `([A-Z_]+)` \|", re.MULTILINE)
 
 ALL_TEXT = {
@@ -350,7 +350,7 @@ def test_the_fields_are_the_settings() -> None:
     "text", [README.read_text(encoding="utf-8"), module.__doc__ or ""], ids=["README", "docstring"]
 )
 def test_the_tables_list_every_setting(text: str) -> None:
-    """The README and the module's docstring list each key with its variable, in one order."""
+    """The room's README and the module's docstring list each key with its variable, in one order."""
     expected = [(key, module.variable(key)) for key in module.SETTINGS]
 
     assert expected == ROW.findall(text)

@@ -302,7 +302,7 @@ async def test_what_an_engine_does_not_know(own: User, capsys: pytest.CaptureFix
     assert "aHVzaA" not in told
 
 
-# --- the README's pages ---
+# --- the pages of the README of `flyte_plugin` ---
 
 PAGES = {
     "github": (
@@ -315,7 +315,7 @@ PAGES = {
 
 def job_of(page: str) -> tuple[str, dict[str, str]]:
     """The line of a page that builds, and the variables that the page sets for us."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "buildkit_builder" / "flyte_plugin" / "README.md").read_text(encoding="utf-8")
     (block,) = (block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if block.startswith(page))
     job = yaml.safe_load(block)
     job = job["jobs"]["images"] if "jobs" in job else job["images"]
