@@ -231,7 +231,7 @@ _HOSTS_EXPECTED = f"{_REGISTRIES_EXPECTED}, or `*`"
 _PLATFORMS_EXPECTED = "a list of platforms such as linux/amd64 or linux/arm64/v8"
 
 BOOLEAN = Kind(expected="true or false", parse=_boolean, split=_boolean_of)
-TEXT = Kind(expected="text", parse=_text)
+TEXT = Kind(expected="one line of text", parse=_text)
 INTEGER = Kind(expected="a whole number", parse=_integer, split=_integer_of)
 SECONDS = Kind(expected="a number of seconds above 0 and up to 3600", parse=_seconds, split=_seconds_of)
 FILE = Kind(expected="a file", parse=_file)

@@ -76,7 +76,9 @@ def _texts(value: object, _: Path) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         raise UnfitError
     for name, text in value.items():
-        if not isinstance(name, str) or not name or "=" in name or not isinstance(text, str):
+        if isinstance(name, str) and (not name or "=" in name):
+            raise UnfitError(f"{_TEXTS}; the name {kinds.shown(name)} is empty, or has a `=` in it")
+        if not isinstance(name, str) or not isinstance(text, str):
             raise UnfitError(f"{_TEXTS}; {kinds.shown(name if isinstance(text, str) else text)} is not text")
         if not is_sendable(name) or not is_sendable(text):
             raise UnfitError(f"{_TEXTS}, in UTF-8 and without NUL characters")

@@ -90,10 +90,10 @@ def test_a_node_without_a_name_goes_by_its_address(address: str, title: str) -> 
     [
         ([], "`image.buildkit.endpoint` is a list, but must be an address, or a list of nodes: addresses, or maps"),
         ([], "; it is empty."),
-        ([7], "its node 1 is 7 (a number), but must be text."),
+        ([7], "its node 1 is 7 (a number), but must be one line of text."),
         (["a", {"name": "x"}], "its node 2 has no `address`."),
-        ([{"address": " "}], "`address` of its node 1 is ' ' (text), but must be text."),
-        ([{"address": "a", "name": 1}], "`name` of its node 1 is 1 (a number), but must be text."),
+        ([{"address": " "}], "`address` of its node 1 is ' ' (text), but must be one line of text."),
+        ([{"address": "a", "name": 1}], "`name` of its node 1 is 1 (a number), but must be one line of text."),
         ([{"address": "a", "plattforms": []}], "the unknown key `plattforms`: did you mean `platforms`?."),
         ([{"address": "a", "zzz": []}], "the unknown key `zzz`: known are address, name, platforms, tls."),
         ([{"address": "a", "platforms": "linux/arm64"}], "`platforms` of its node 1 is 'linux/arm64' (text), but must"),
