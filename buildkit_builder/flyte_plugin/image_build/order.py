@@ -18,6 +18,7 @@ from buildkit_builder.buildkit.session.auth import Auth
 from buildkit_builder.buildkit.session.content import ContentStores
 from buildkit_builder.buildkit.session.docker_config import DockerConfig
 from buildkit_builder.buildkit.session.filesync import FileSync
+from buildkit_builder.buildkit.session.redaction import redactor
 from buildkit_builder.buildkit.session.registries import Registries
 from buildkit_builder.buildkit.session.secrets import Secrets
 from buildkit_builder.buildkit.wire import sourcepolicy_pb2
@@ -31,7 +32,7 @@ from buildkit_builder.flyte_plugin.image_build.job import (
     read_by_daemon,
     ssh_agents,
 )
-from buildkit_builder.flyte_plugin.image_build.secret_values import all_secrets, redactor, secret_values
+from buildkit_builder.flyte_plugin.image_build.secret_values import all_secrets, secret_values
 from buildkit_builder.flyte_plugin.image_build.sharing import Common
 from buildkit_builder.image.caches import Caches
 from buildkit_builder.image.destination import Destination, push_from_engine

@@ -1,8 +1,8 @@
-"""The values of secrets: where they come from, and how they are kept out of what is shown."""
+"""The values of secrets, and where they come from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from buildkit_builder.config import Settings
@@ -31,27 +31,6 @@ def secret_values(secrets: tuple[SecretRef, ...], environ: Mapping[str, str]) ->
                 f"{secret.source_variable}, or put it into the file {secret.source_file} ({error.strerror})."
             ) from error
     return values
-
-
-_TELLING = 4
-
-
-def redactor(values: Iterable[bytes]) -> Callable[[str], str]:
-    """A function that takes these values out of a text, whole or, since logs come by lines, line by line."""
-    found: set[str] = set()
-    for value in values:
-        text = value.decode(errors="replace").strip()
-        lines = [line.strip() for line in text.splitlines()]
-        # A line of a few characters, as a brace in a key file is, gives nothing away and is everywhere.
-        found |= {text, *(line for line in lines if len(line) >= _TELLING)} - {""}
-    texts = sorted(found, key=len, reverse=True)
-
-    def redact(text: str) -> str:
-        for secret in texts:
-            text = text.replace(secret, "***")
-        return text
-
-    return redact
 
 
 def all_secrets(values: Mapping[str, bytes], settings: Settings, environ: Mapping[str, str]) -> dict[str, bytes]:
