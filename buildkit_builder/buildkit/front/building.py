@@ -116,10 +116,11 @@ async def abuild(
 
     Example:
         >>> async def both():
-        ...     lines = [bk.scratch().write("/x", text) for text in ("one", "two")]
-        ...     return await asyncio.gather(*(bk.abuild(line, progress="quiet") for line in lines))
-        >>> [result.platforms == results[0].platforms for result in (results := asyncio.run(both()))]
-        [True, True]
+        ...     states = [bk.scratch().write("/x", text) for text in ("one", "two")]
+        ...     results = await asyncio.gather(*(bk.abuild(state, progress="quiet") for state in states))
+        ...     return [await result.aread("/x") for result in results]
+        >>> asyncio.run(both())
+        [b'one', b'two']
     """
     _check(target)
     pushed = Push(reference=push) if isinstance(push, str) else push

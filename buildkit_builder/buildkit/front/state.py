@@ -56,7 +56,7 @@ class State(Recipe):
             env: Variables for this command alone.
             network: `default` for the daemon's usual network, or `none`.
             name: What progress calls it.
-            cached: Whether the daemon may use a result that it has.
+            cached: Whether the daemon may use a result that it has. Without it, cache mounts begin empty as well.
 
         Raises:
             TypeError: `args` is not a list of texts, or a mount is not a mount.
@@ -145,11 +145,11 @@ class State(Recipe):
         return self._then(step)
 
     def write(self, path: str, content: str | bytes, *, mode: int = 0o644) -> State:
-        """Write a file."""
+        """Write a file, in directories that are made if need be."""
         action = partial(llb.mkfile, data=content, mode=mode)
         # What makes no sense is refused here, and not in mid-build.
         action("/file")
-        return self._then(Change(action, _text(path, "path")))
+        return self._then(Change(action, _text(path, "path"), makes_parents=True))
 
     def mkdir(self, path: str, *, mode: int = 0o755) -> State:
         """Make a directory, and those that it is in."""
@@ -160,8 +160,10 @@ class State(Recipe):
         return self._then(Change(partial(llb.rm, allow_not_found=missing_ok), _text(path, "path")))
 
     def symlink(self, path: str, target: str) -> State:
-        """Make a symbolic link at `path` that leads to `target`."""
-        return self._then(Change(partial(llb.symlink, _text(target, "target")), _text(path, "path")))
+        """Make a symbolic link at `path` that leads to `target`, in directories that are made if need be."""
+        return self._then(
+            Change(partial(llb.symlink, _text(target, "target")), _text(path, "path"), makes_parents=True)
+        )
 
     def env(self, variables: Mapping[str, str] | None = None, /, **more: str) -> State:
         """Set variables, for later steps and in the image.

@@ -179,14 +179,19 @@ class Change(Step):
     Attributes:
         action: Makes the action for a path.
         path: The path as the user wrote it.
+        makes_parents: Whether the directories on the way to it are made first.
     """
 
     action: Callable[[str], llb.FileAction]
     path: str
+    makes_parents: bool = False
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
         """Do it at the path within the state's directory."""
-        return replace(before, tree=before.tree.file(self.action(_within(before, self.path))))
+        path = _within(before, self.path)
+        parent = posixpath.dirname(path)
+        parents = [llb.mkdir(parent, parents=True)] if self.makes_parents and parent != "/" else []
+        return replace(before, tree=before.tree.file(*parents, self.action(path)))
 
 
 def _within(before: Lowered, path: str) -> str:
