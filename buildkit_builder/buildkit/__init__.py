@@ -15,9 +15,9 @@ instead. `cache`, `secret`, `ssh`, `bind` and `tmpfs` are what a command may mou
 progress on stderr and uses the credentials of `docker login`; each can be replaced by an argument. Whatever waits for
 the daemon has a twin for coroutines whose name begins with `a`: `abuild`, `Result.aread`.
 
-Errors are those of `buildkit_builder.errors`. Arguments of a wrong type raise `TypeError`, and those that make no sense
-`ValueError`. Below the front door are `llb` for graphs as values, `build` for one build, `session` for what the daemon
-may ask of us, `find` and `connect` for reaching it.
+Errors are those of `buildkit_builder.errors`, below `BuildKitError`. Arguments of a wrong type raise `TypeError`, and
+those that make no sense `ValueError`. Below the front door are `llb` for graphs as values, `build` for one build,
+`session` for what the daemon may ask of us, `find` and `connect` for reaching it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from buildkit_builder.buildkit.front import (
         Bind,
+        BuildKitError,
         Cache,
         Compression,
         Dockerfile,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bind",
+    "BuildKitError",
     "Cache",
     "Compression",
     "Dockerfile",

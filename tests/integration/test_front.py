@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import doctest
+import functools
+import http.server
 import inspect
 import os
+import re
+import socket
 import subprocess
+import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +22,7 @@ import pytest
 
 from buildkit_builder import buildkit as bk
 from buildkit_builder.errors import BaseImageError, CapabilityError, SolveError, StepFailedError
-from tests.conftest import Engine
+from tests.conftest import REPOSITORY, Engine
 from tests.integration.registry import manifest, pull
 
 DEBIAN = "debian:bookworm-slim"
@@ -57,6 +63,33 @@ def test_the_example_of_a_docstring_runs(name: str) -> None:
     )
 
     assert 0 == doctest.DocTestRunner().run(example).failed
+
+
+README = (REPOSITORY / "buildkit_builder" / "buildkit" / "README.md").read_text(encoding="utf-8")
+# What each example of the README leaves in its image, and what it prints.
+LEFT = [("hello", b"sha256:"), ("app/a.pyc", b""), ("version", b""), ("app/installed", b""), ("", b"ii ")]
+
+
+@pytest.mark.parametrize("number", range(len(LEFT)))
+def test_the_example_of_the_readme_runs(engine: Engine, name: str, user: Path, number: int) -> None:
+    """As it stands, but for the registry."""
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(LEFT) == len(examples)
+    Path("a.py").write_text("print(1)")
+    Path("Dockerfile").write_text(f"FROM {DEBIAN}\nARG VERSION\nRUN echo $VERSION > /version\n")
+    Path("install.sh").write_text('read token; test "$token" = s3cret && touch installed')
+    reference = f"{engine.registry}/{name}:1"
+
+    done = subprocess.run(
+        [sys.executable, "-c", examples[number].replace("registry.example/app:1", reference)],
+        env={**os.environ, "TOKEN": "s3cret", "PYTHONPATH": str(REPOSITORY)}, cwd=user, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    left, printed = LEFT[number]
+
+    assert 0 == done.returncode, done.stderr
+    assert printed in done.stdout
+    assert not left or left in pull(reference).tree()
 
 
 def test_an_image_is_built_and_pushed(engine: Engine, name: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +190,29 @@ def test_another_state_is_mounted_for_one_command() -> None:
     result = build(bk.image(DEBIAN).shell("/mnt/tool/bin/tool > /said", mounts=[bk.bind("/mnt/tool", tool)]))
 
     assert b"made\n" == result.read("/said")
+
+
+def test_a_file_of_a_web_server_is_copied(tmp_path: Path) -> None:
+    """Under the name that it is copied to."""
+    (tmp_path / "tool-1.2").write_text("#!/bin/sh\necho fetched")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tool = bk.http(f"http://127.0.0.1:{server.server_port}/tool-1.2", mode=0o755)
+        result = build(bk.image(DEBIAN).copy(tool, "/usr/bin/tool").shell("tool > /said"))
+        assert b"fetched\n" == result.read("/said")
+        server.shutdown()
+
+
+def test_an_agent_is_forwarded_to_its_command(tmp_path: Path) -> None:
+    """By a socket that `SSH_AUTH_SOCK` names."""
+    path = tmp_path / "agent"
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(path))
+        agent.listen()
+        image = bk.image(DEBIAN).shell('test -S "$SSH_AUTH_SOCK" && echo yes > /said', mounts=[bk.ssh(socket=path)])
+        result = build(image)
+        assert b"yes\n" == result.read("/said")
 
 
 def test_results_go_to_a_directory_and_an_archive(tmp_path: Path) -> None:

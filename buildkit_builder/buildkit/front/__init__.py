@@ -21,9 +21,11 @@ from buildkit_builder.buildkit.front.mounts import (
 )
 from buildkit_builder.buildkit.front.result import FileInfo, Result
 from buildkit_builder.buildkit.front.state import State, git, http, image, local, scratch
+from buildkit_builder.errors import BuildKitError
 
 __all__ = [
     "Bind",
+    "BuildKitError",
     "Cache",
     "Compression",
     "Dockerfile",

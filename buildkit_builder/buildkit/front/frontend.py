@@ -13,7 +13,7 @@ from buildkit_builder.buildkit.api.gateway import Gateway, Pong, ResolveMode
 from buildkit_builder.buildkit.api.results import Ref, Result
 from buildkit_builder.buildkit.build.graph import Solver
 from buildkit_builder.buildkit.build.request import Bridge, Frontend
-from buildkit_builder.buildkit.build.result import gather, images_of, result_of
+from buildkit_builder.buildkit.build.result import bases_of, gather, images_of, result_of
 from buildkit_builder.buildkit.front.recipe import BaseImage, Lowering, Recipe, ResolvedBase
 from buildkit_builder.errors import BaseImageError, CapabilityError
 
@@ -106,23 +106,42 @@ class DockerfileFrontend(PlatformFrontend):
     Attributes:
         options: Options of that frontend.
         text: The Dockerfile; registries that it names may have credentials.
+        modes: How images are looked up: in this order, until the bases are there for all platforms.
         platforms: What it is built for.
     """
 
     options: Mapping[str, str]
     text: str
+    modes: Modes = ("default",)
     platforms: tuple[llb.Platform, ...] = ()
 
     async def build(self, bridge: Bridge) -> Result:
         """Solve the Dockerfile for all platforms at once.
 
         Raises:
-            SolveError: The Dockerfile is malformed, or makes no image for a platform.
+            BaseImageError: Its base is not there for a platform.
+            SolveError: The Dockerfile is malformed, or a step of it failed.
         """
         pong = await bridge.gateway.ping()
         self.platforms = self.platforms or (_native(pong),)
         bridge.registries.add_dockerfile(self.text, *self.options.values())
-        result = await bridge.gateway.solve(
+        for mode in self.modes:
+            result = await self._solve(bridge, mode)
+            foreign = [
+                f"{architecture} and not for {platform}"
+                for platform, base in bases_of(result, self.platforms).items()
+                if (architecture := llb.ImageConfig.parse(base).architecture) not in ("", platform.architecture)
+            ]
+            if not foreign:
+                refs = (result.ref, *result.refs.values())
+                await gather(*(bridge.gateway.evaluate(ref.id) for ref in refs if ref))
+                return result
+        raise BaseImageError(
+            f"The base image of the Dockerfile is there for {foreign[0]}. Choose another image or another platform."
+        )
+
+    async def _solve(self, bridge: Bridge, mode: ResolveMode) -> Result:
+        return await bridge.gateway.solve(
             frontend="dockerfile.v0",
             frontend_opts={
                 "platform": ",".join(map(str, self.platforms)),
@@ -130,11 +149,10 @@ class DockerfileFrontend(PlatformFrontend):
                 "local-sessionid:dockerfile": bridge.session_id,
                 # Its presence keeps the frontend from handing over to the image that a `# syntax` line names.
                 "cmdline": "dockerfile.v0",
+                **({} if mode == "default" else {"image-resolve-mode": mode}),
                 **self.options,
             },
         )
-        await gather(*(bridge.gateway.evaluate(ref.id) for ref in (result.ref, *result.refs.values()) if ref))
-        return result
 
 
 @dataclass(slots=True, kw_only=True)

@@ -104,10 +104,8 @@ class Order:
 
     def _frontend(self, modes: Modes) -> PlatformFrontend:
         if isinstance(self.target, Dockerfile):
-            options = self.target.options()
-            if modes[0] != "default":
-                options["image-resolve-mode"] = modes[0]
-            return DockerfileFrontend(options=options, text=self.target.text(), platforms=self.platforms)
+            options, text = self.target.options(), self.target.text()
+            return DockerfileFrontend(options=options, text=text, modes=modes, platforms=self.platforms)
         return RecipeFrontend(recipe=self.target, modes=modes, platforms=self.platforms)
 
     def _attachables(self, needs: Needs) -> tuple[Attachable, ...]:

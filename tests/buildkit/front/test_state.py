@@ -185,6 +185,17 @@ def test_mounts_become_mounts_and_no_value_enters_the_graph() -> None:
     assert "hidden" not in repr(mounts)
 
 
+def test_a_repository_asks_for_its_token_or_its_agent() -> None:
+    """Which is no part of the graph."""
+    https = bk.git("https://host.example/a/b.git", "v1", subdir="docs", token=bk.secret("t", value="hidden"))
+    definition = llb.marshal(lowered(https).tree, platform=AMD64)
+
+    assert "git://host.example/a/b.git#v1:docs" == definition.op(definition.digests[0]).source.identifier
+    assert "t" == definition.op(definition.digests[0]).source.attrs["git.authtokensecret"]
+    assert {"t": b"hidden"} == https.needs().secrets
+    assert not any(b"hidden" in op for op in definition.ops)
+
+
 def test_many_steps_are_no_deep_recursion() -> None:
     """A state of thousands of steps is lowered, and printed."""
     state = bk.image("base")

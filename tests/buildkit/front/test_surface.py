@@ -27,8 +27,9 @@ def python(code: str) -> str:
 def test_the_public_names_are_these() -> None:
     """Adding or losing a name is a decision, not an accident."""
     names = """
-        Bind Cache Compression Dockerfile FileInfo LogEvent Mount Push Result Secret Ssh State StatusEvent StatusUpdate
-        Tmpfs VertexEvent WarningEvent abuild bind build cache dockerfile git http image local scratch secret ssh tmpfs
+        Bind BuildKitError Cache Compression Dockerfile FileInfo LogEvent Mount Push Result Secret Ssh State StatusEvent
+        StatusUpdate Tmpfs VertexEvent WarningEvent abuild bind build cache dockerfile git http image local scratch
+        secret ssh tmpfs
     """
 
     assert names.split() == bk.__all__
