@@ -200,7 +200,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         [entry_points] = [archive.read(name).decode() for name in names if name.endswith("/entry_points.txt")]
     info = f"buildkit_builder-{buildkit_builder.__version__}.dist-info"
     shipped = {
-        str(path.relative_to(ROOT)) for pattern in ("*.py", "*.pyi", "py.typed") for path in PACKAGE.rglob(pattern)
+        str(path.relative_to(ROOT))
+        for pattern in ("*.py", "*.pyi", "py.typed", "README.md")
+        for path in PACKAGE.rglob(pattern)
     }
     parser = configparser.ConfigParser(delimiters=("=",))
     parser.read_string(entry_points)

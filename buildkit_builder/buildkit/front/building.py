@@ -151,7 +151,7 @@ async def abuild(
 def _exporters(
     push: Push | None, load: str | None, oci: str | Path | None, directory: str | Path | None
 ) -> tuple[Exporter, ...]:
-    """What becomes of the result.
+    """Name the exporters of a build.
 
     Raises:
         ImageError: A name is malformed.
@@ -193,7 +193,7 @@ def _check_store(is_engine: bool, load: str | None) -> None:
 
 
 def _pushed(push: Push | None, digest: str | None) -> State | None:
-    """The image as the registry has it; `None` where it was not pushed to one that the daemon trusts by itself."""
+    """Name the image as the registry has it; `None` where it was not pushed, or to an insecure registry."""
     if push is None or digest is None or push.insecure:
         return None
     return image(f"{llb.ImageReference.parse(push.reference).repository}@{digest}")

@@ -44,7 +44,7 @@ class Dockerfile:
             raise MissingSourceError(f"The Dockerfile {self.file} cannot be read: {error.strerror}.") from error
 
     def needs(self) -> Needs:
-        """What the session has to serve.
+        """Collect what the session has to serve.
 
         Raises:
             BuildKitError: A directory or a secret is missing.
@@ -58,7 +58,7 @@ class Dockerfile:
         return Needs.joined((Needs(directories=directories), *(each.needs() for each in (*self.secrets, *self.ssh))))
 
     def options(self) -> dict[str, str]:
-        """The options of the daemon's Dockerfile frontend."""
+        """Return the options of the daemon's Dockerfile frontend."""
         return {
             "filename": self.file.name,
             **({"target": self.target} if self.target else {}),

@@ -190,7 +190,7 @@ class ReadFrontend(Frontend, Generic[T]):
 
 
 def _native(pong: Pong) -> llb.Platform:
-    """The daemon's own platform."""
+    """Return the daemon's own platform."""
     for worker in pong.workers:
         for platform in worker.platforms:
             return platform
@@ -198,7 +198,7 @@ def _native(pong: Pong) -> llb.Platform:
 
 
 def _first(recipe: Recipe) -> Recipe:
-    """What a recipe begins with."""
+    """Return what a recipe begins with."""
     while recipe.parent is not None:
         recipe = recipe.parent
     return recipe

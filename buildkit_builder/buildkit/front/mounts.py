@@ -19,15 +19,15 @@ class Mount:
     __slots__ = ()
 
     def reads(self) -> tuple[Recipe, ...]:
-        """Other states that are mounted."""
+        """Return other states that are mounted."""
         return ()
 
     def needs(self) -> Needs:
-        """What the session has to serve."""
+        """Collect what the session has to serve."""
         return Needs()
 
     def lower(self, lowering: Lowering) -> llb.Mount | llb.SecretEnv:
-        """The mount, or the variable, as the graph has it."""
+        """Return the mount, or the variable, as the graph has it."""
         raise NotImplementedError
 
 
@@ -38,7 +38,7 @@ class Cache(Mount):
     mount: llb.Cache
 
     def lower(self, lowering: Lowering) -> llb.Mount:
-        """The mount, the same for every platform."""
+        """Return the mount, the same for every platform."""
         return self.mount
 
 
@@ -49,7 +49,7 @@ class Tmpfs(Mount):
     mount: llb.Tmpfs
 
     def lower(self, lowering: Lowering) -> llb.Mount:
-        """The mount, the same for every platform."""
+        """Return the mount, the same for every platform."""
         return self.mount
 
 
@@ -63,11 +63,11 @@ class Bind(Mount):
     readonly: bool
 
     def reads(self) -> tuple[Recipe, ...]:
-        """The state that is mounted."""
+        """Return the state that is mounted."""
         return (self.source,)
 
     def lower(self, lowering: Lowering) -> llb.Mount:
-        """The mount of the state's files for the platform."""
+        """Return the mount of the state's files for the platform."""
         tree = lowering.of(self.source).tree
         return llb.Bind(self.target, tree, selector=self.path, readonly=self.readonly, output=False)
 
@@ -104,11 +104,11 @@ class Secret(Mount):
         return replace(self, variable=variable)
 
     def needs(self) -> Needs:
-        """The secret's value."""
+        """Read the secret's value."""
         return Needs(secrets={self.name: secret_value(self.name, value=self.value, env=self.env, file=self.file)})
 
     def lower(self, lowering: Lowering) -> llb.Mount | llb.SecretEnv:
-        """The file or the variable, without the value."""
+        """Return the file or the variable, without the value."""
         if self.variable:
             return llb.SecretEnv(self.variable, self.name)
         return llb.SecretFile(self.target or f"/run/secrets/{self.name}", self.name)
@@ -127,11 +127,11 @@ class Ssh(Mount):
     socket: Path | None = None
 
     def needs(self) -> Needs:
-        """The agent's socket."""
+        """Find the agent's socket."""
         return Needs(agents={self.id: agent_socket(self.id, self.socket)})
 
     def lower(self, lowering: Lowering) -> llb.Mount:
-        """The socket that the command sees."""
+        """Return the socket that the command sees."""
         return llb.Ssh(id=self.id)
 
 
@@ -180,6 +180,8 @@ def secret(
     name: str, *, value: str | bytes | None = None, env: str | None = None, file: str | Path | None = None
 ) -> Secret:
     """Declare a secret for the commands that mount it.
+
+    A build with secrets stays out of the daemon's history, which would keep all that its commands print.
 
     Args:
         name: What the command finds it by: the file `/run/secrets/NAME`, unless `at` or `as_env` say otherwise.

@@ -71,19 +71,19 @@ class Step:
 
     @property
     def content(self) -> str:
-        """The root, unless the step says otherwise."""
+        """Return the root, unless the step says otherwise."""
         return "/"
 
     def reads(self) -> tuple[Recipe, ...]:
-        """Other recipes that this step needs."""
+        """Return other recipes that this step needs."""
         return ()
 
     def base(self) -> BaseImage | None:
-        """The image that this step begins with."""
+        """Return the image that this step begins with."""
         return None
 
     def needs(self) -> Needs:
-        """What the session has to serve for this step."""
+        """Collect what the session has to serve for this step."""
         return Needs()
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
@@ -115,12 +115,12 @@ class Recipe:
                 yield recipe
 
     def bases(self) -> tuple[BaseImage, ...]:
-        """The images that it begins with or copies from, each once."""
+        """Return the images that it begins with or copies from, each once."""
         found = (recipe.step.base() for recipe in self.all())
         return tuple(dict.fromkeys(base for base in found if base is not None))
 
     def needs(self) -> Needs:
-        """What the session has to serve.
+        """Collect what the session has to serve.
 
         Raises:
             BuildKitError: A file or a secret is missing.
@@ -157,9 +157,9 @@ class Lowering:
         return self.of(recipe)
 
     def of(self, recipe: Recipe) -> Lowered:
-        """What was lowered before."""
+        """Return what was lowered before."""
         return self._done[id(recipe)]
 
     def empty(self) -> Lowered:
-        """No files, and the config of an image made from scratch."""
+        """Begin with no files, and the config of an image made from scratch."""
         return Lowered(tree=llb.scratch(), config=llb.ImageConfig.empty(self.platform), platform=self.platform)

@@ -46,12 +46,12 @@ class FileInfo:
 
     @property
     def is_dir(self) -> bool:
-        """Whether it is a directory."""
+        """Tell whether it is a directory."""
         return stat.S_ISDIR(self.mode)
 
     @property
     def is_symlink(self) -> bool:
-        """Whether it is a symbolic link."""
+        """Tell whether it is a symbolic link."""
         return stat.S_ISLNK(self.mode)
 
 
@@ -145,7 +145,7 @@ class Result:
 
 
 def _info(found: FileStat) -> FileInfo:
-    """A file in Python's words; the daemon uses Go's file modes."""
+    """Describe a file in Python's words; the daemon uses Go's file modes."""
     kind = next((kind for bit, kind in _MODES.items() if found.mode & 1 << bit), stat.S_IFREG)
     if found.mode & _DEVICE:
         kind = stat.S_IFCHR if found.mode & _CHARACTER_DEVICE else stat.S_IFBLK

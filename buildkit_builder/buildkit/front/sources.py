@@ -31,7 +31,7 @@ class FromImage(Step):
     image: BaseImage
 
     def base(self) -> BaseImage:
-        """The image."""
+        """Return the image."""
         return self.image
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
@@ -46,7 +46,7 @@ class FromScratch(Step):
     """Begin with nothing."""
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
-        """No files, and the config of an image made from scratch."""
+        """Begin with no files, and the config of an image made from scratch."""
         return before
 
 
@@ -68,18 +68,18 @@ class FromLocal(Step):
 
     @property
     def content(self) -> str:
-        """The file, or the root of the directory."""
+        """Return the file, or the root of the directory."""
         return f"/{self.path.name}" if self.path.is_file() else "/"
 
     @property
     def name(self) -> str:
-        """What the daemon keeps its copy under: the same for the same directory, patterns and machine."""
+        """Return what the daemon keeps its copy under: the same for the same directory, patterns and machine."""
         words = [f"{uuid.getnode():x}", os.fspath(self.path), *self.include, "", *self.exclude]
         digest = hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest()
         return f"{_ODD.sub('-', self.path.name) or 'root'}-{digest[:16]}"
 
     def needs(self) -> Needs:
-        """The directory, less what is left out.
+        """Serve the directory, less what is left out.
 
         Raises:
             MissingSourceError: It is not there.
@@ -115,7 +115,7 @@ class FromGit(Step):
     agent: Ssh | None = None
 
     def needs(self) -> Needs:
-        """The token, or the agent."""
+        """Collect the token, or the agent."""
         return Needs.joined(each.needs() for each in (self.token, self.agent) if each is not None)
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
@@ -132,7 +132,7 @@ class FromHttp(Step):
 
     @property
     def content(self) -> str:
-        """The file."""
+        """Return the file."""
         return f"/{self.name}"
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
@@ -141,7 +141,7 @@ class FromHttp(Step):
 
 
 def from_image(reference: str, platform: str | None) -> FromImage:
-    """The step of `image`.
+    """Make the step of `image`.
 
     Raises:
         ImageError: The reference or the platform is malformed.
@@ -154,7 +154,7 @@ def from_image(reference: str, platform: str | None) -> FromImage:
 
 
 def from_local(path: str | Path, include: Sequence[str], exclude: Sequence[str], dockerignore: bool) -> FromLocal:
-    """The step of `local`.
+    """Make the step of `local`.
 
     Raises:
         TypeError: The patterns are one text instead of a list.
@@ -169,7 +169,7 @@ def from_local(path: str | Path, include: Sequence[str], exclude: Sequence[str],
 def from_git(
     url: str, ref: str, subdir: str, *, token: Secret | None, ssh: Ssh | None, known_hosts: str | None
 ) -> FromGit:
-    """The step of `git`.
+    """Make the step of `git`.
 
     Raises:
         ValueError: The address makes no sense.
@@ -187,7 +187,7 @@ def from_git(
 
 
 def from_http(url: str, name: str | None, checksum: str | None, mode: int) -> FromHttp:
-    """The step of `http`.
+    """Make the step of `http`.
 
     Raises:
         ValueError: The address makes no sense.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 from buildkit_builder.buildkit import llb
 from buildkit_builder.buildkit.front import sources
+from buildkit_builder.buildkit.front.checks import check_mounts, check_source, pairs, text, words
 from buildkit_builder.buildkit.front.mounts import Mount, Secret, Ssh
 from buildkit_builder.buildkit.front.recipe import Recipe, Step
 from buildkit_builder.buildkit.front.steps import (
@@ -63,7 +64,7 @@ class State(Recipe):
             ValueError: The command is empty.
         """
         return self._run(
-            _words(args, "args"), is_shell=False, mounts=mounts, env=env, network=network, name=name, cached=cached
+            words(args, "args"), is_shell=False, mounts=mounts, env=env, network=network, name=name, cached=cached
         )
 
     def shell(
@@ -91,7 +92,7 @@ class State(Recipe):
             ValueError: The command is empty.
         """
         return self._run(
-            (_text(command, "command", " Write `.run([…])` for a list."),), is_shell=True, mounts=mounts, env=env,
+            (text(command, "command", " Write `.run([…])` for a list."),), is_shell=True, mounts=mounts, env=env,
             network=network, name=name, cached=cached,
         )  # fmt: skip
 
@@ -134,13 +135,13 @@ class State(Recipe):
         Raises:
             TypeError: `source` is not a state.
         """
-        _check_source(source)
+        check_source(source)
         if owner is not None:
             llb.Owner.parse(owner)
         taken, target = (source.step.content, src) if dst is None else (src, dst)
         step = Copy(
-            source=source, src=_text(taken, "src"), dst=_text(target, "dst"), owner=owner, mode=mode,
-            exclude=_words(exclude, "exclude"),
+            source=source, src=text(taken, "src"), dst=text(target, "dst"), owner=owner, mode=mode,
+            exclude=words(exclude, "exclude"),
         )  # fmt: skip
         return self._then(step)
 
@@ -149,21 +150,19 @@ class State(Recipe):
         action = partial(llb.mkfile, data=content, mode=mode)
         # What makes no sense is refused here, and not in mid-build.
         action("/file")
-        return self._then(Change(action, _text(path, "path"), makes_parents=True))
+        return self._then(Change(action, text(path, "path"), makes_parents=True))
 
     def mkdir(self, path: str, *, mode: int = 0o755) -> State:
         """Make a directory, and those that it is in."""
-        return self._then(Change(partial(llb.mkdir, mode=mode, parents=True), _text(path, "path")))
+        return self._then(Change(partial(llb.mkdir, mode=mode, parents=True), text(path, "path")))
 
     def rm(self, path: str, *, missing_ok: bool = False) -> State:
         """Remove a file or a directory with all that is in it."""
-        return self._then(Change(partial(llb.rm, allow_not_found=missing_ok), _text(path, "path")))
+        return self._then(Change(partial(llb.rm, allow_not_found=missing_ok), text(path, "path")))
 
     def symlink(self, path: str, target: str) -> State:
         """Make a symbolic link at `path` that leads to `target`, in directories that are made if need be."""
-        return self._then(
-            Change(partial(llb.symlink, _text(target, "target")), _text(path, "path"), makes_parents=True)
-        )
+        return self._then(Change(partial(llb.symlink, text(target, "target")), text(path, "path"), makes_parents=True))
 
     def env(self, variables: Mapping[str, str] | None = None, /, **more: str) -> State:
         """Set variables, for later steps and in the image.
@@ -176,7 +175,7 @@ class State(Recipe):
             TypeError: A value is not a text.
             ValueError: A name is empty or has `=` in it.
         """
-        return self._configure(*(partial(_with_env, key=key, value=value) for key, value in _pairs(variables, more)))
+        return self._configure(*(partial(_with_env, key=key, value=value) for key, value in pairs(variables, more)))
 
     def label(self, labels: Mapping[str, str] | None = None, /, **more: str) -> State:
         """Set labels of the image.
@@ -188,15 +187,15 @@ class State(Recipe):
         Raises:
             TypeError: A value is not a text.
         """
-        return self._configure(*(partial(_with_label, key=key, value=value) for key, value in _pairs(labels, more)))
+        return self._configure(*(partial(_with_label, key=key, value=value) for key, value in pairs(labels, more)))
 
     def prepend_path(self, *directories: str) -> State:
         """Put directories before those that `PATH` has."""
-        return self._then(PrependPath(_words(directories, "directories")))
+        return self._then(PrependPath(words(directories, "directories")))
 
     def dir(self, path: str) -> State:
         """Change the directory that later steps and the image start in, and make it; a Dockerfile's `WORKDIR`."""
-        return self._then(ChangeDirectory(_text(path, "path")))
+        return self._then(ChangeDirectory(text(path, "path")))
 
     def user(self, user: str) -> State:
         """Change whom later steps and the image run as, `user` or `user:group`, by name or number."""
@@ -204,11 +203,11 @@ class State(Recipe):
 
     def cmd(self, args: Sequence[str]) -> State:
         """Set what the image runs, or the default arguments of its entrypoint."""
-        return self._then(SetCmd(_words(args, "args")))
+        return self._then(SetCmd(words(args, "args")))
 
     def entrypoint(self, args: Sequence[str]) -> State:
         """Set what the image runs before its command. A command that comes from the base is dropped."""
-        return self._then(SetEntrypoint(_words(args, "args")))
+        return self._then(SetEntrypoint(words(args, "args")))
 
     def expose(self, *ports: int | str) -> State:
         """Say which ports the image listens on, such as `8080` or `"53/udp"`."""
@@ -234,10 +233,10 @@ class State(Recipe):
     ) -> State:
         if not args or not args[0]:
             raise ValueError("The command is empty.")
-        _check_mounts(mounts)
+        check_mounts(mounts)
         if network not in ("default", "none"):
             raise ValueError(f"`network` is {network!r}, and has to be `default` or `none`.")
-        variables = tuple(_pairs(env, {}))
+        variables = tuple(pairs(env, {}))
         return self._then(
             Run(
                 args=args, is_shell=is_shell, env=variables, mounts=tuple(mounts), network=network, name=name,
@@ -344,53 +343,6 @@ def http(url: str, *, name: str | None = None, checksum: str | None = None, mode
         >>> image = bk.image("debian:bookworm-slim").copy(tool, "/usr/local/bin/tool")
     """
     return State(sources.from_http(url, name, checksum, mode))
-
-
-def _text(given: object, name: str, hint: str = "") -> str:
-    """A text that is not empty; anything else is refused."""
-    if not isinstance(given, str):
-        raise TypeError(f"`{name}` is {given!r}, and has to be a text.{hint}")
-    if not given:
-        raise ValueError(f"`{name}` is empty.")
-    return given
-
-
-def _words(given: object, name: str) -> tuple[str, ...]:
-    """A list of texts as a tuple; anything else is refused."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        hint = " Write `.shell(…)` for a text." if name == "args" and isinstance(given, str) else ""
-        raise TypeError(f"`{name}` is {given!r}, and has to be a list of texts.{hint}")
-    words = tuple(given)
-    for word in words:
-        if not isinstance(word, str):
-            raise TypeError(f"`{name}` has {word!r} in it, and takes texts alone.")
-    return words
-
-
-def _pairs(given: object, more: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names and values of a mapping and of keywords."""
-    if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"{given!r} is not a mapping of names to values.")
-    found = []
-    for name, value in (*(given or {}).items(), *more.items()):
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f'`{name}` is {value!r}, and has to be a text. Write `"{value}"`.')
-        found.append((name, value))
-    return found
-
-
-def _check_source(source: object) -> None:
-    if not isinstance(source, Recipe):
-        hint = f' Write `bk.local("{source}")`.' if isinstance(source, (str, Path)) else ""
-        raise TypeError(f"`source` is {source!r}, and has to be a state.{hint}")
-
-
-def _check_mounts(mounts: object) -> None:
-    if isinstance(mounts, Mount) or not isinstance(mounts, Iterable):
-        raise TypeError(f"`mounts` is {mounts!r}, and has to be a list. Write `mounts=[…]`.")
-    for mount in mounts:
-        if not isinstance(mount, Mount):
-            raise TypeError(f"`mounts` has {mount!r} in it, and takes what `bk.cache`, `bk.secret`, … return.")
 
 
 def _with_env(config: llb.ImageConfig, *, key: str, value: str) -> llb.ImageConfig:

@@ -102,11 +102,11 @@ class Run(Step):
     cached: bool = True
 
     def reads(self) -> tuple[Recipe, ...]:
-        """The states that are mounted."""
+        """Return the states that are mounted."""
         return tuple(recipe for mount in self.mounts for recipe in mount.reads())
 
     def needs(self) -> Needs:
-        """Secrets and agents of its mounts."""
+        """Collect secrets and agents of its mounts."""
         return Needs.joined(mount.needs() for mount in self.mounts)
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
@@ -151,7 +151,7 @@ class Copy(Step):
     exclude: tuple[str, ...] = ()
 
     def reads(self) -> tuple[Recipe, ...]:
-        """The state that is copied from."""
+        """Return the state that is copied from."""
         return (self.source,)
 
     def lower(self, before: Lowered, lowering: Lowering) -> Lowered:
@@ -195,7 +195,7 @@ class Change(Step):
 
 
 def _within(before: Lowered, path: str) -> str:
-    """A path as it is meant in the state's directory, with the `/` at its end that tells a directory."""
+    """Return a path as it is meant in the state's directory, with the `/` at its end that tells a directory."""
     joined = posixpath.join(before.config.working_dir or "/", path)
     is_directory = path in (".", "..") or path.endswith(("/", "/.", "/.."))
     clean = posixpath.normpath(joined)
