@@ -49,7 +49,7 @@ def build(
             not given.
         docker_config: Docker's config.json, for credentials; the usual one, if it is not given.
         progress: How progress is shown on stderr: `auto`, `tty`, `plain`, `rawjson` or `quiet`; or a function that is
-            called with each `StatusUpdate`.
+            called with each `StatusUpdate`, and whose error is raised when the build is over.
         pull: Ask the registry even for images that a Docker Engine has.
         connect_timeout: Seconds until a daemon that does not answer is an error.
 

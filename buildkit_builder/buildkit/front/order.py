@@ -110,7 +110,7 @@ class Order:
 
     def _attachables(self, needs: Needs) -> tuple[Attachable, ...]:
         environ = environment()
-        file = self.docker_config or docker_config_file(environ)
+        file = self.docker_config.expanduser() if self.docker_config else docker_config_file(environ)
         config = DockerConfig.load(file, auth_config=environ.get("DOCKER_AUTH_CONFIG", ""))
         return (
             Auth(config),
