@@ -7,6 +7,7 @@ import doctest
 import functools
 import http.server
 import inspect
+import json
 import os
 import re
 import socket
@@ -21,9 +22,10 @@ from typing import Any
 import pytest
 
 from buildkit_builder import buildkit as bk
-from buildkit_builder.errors import BaseImageError, CapabilityError, SolveError, StepFailedError
+from buildkit_builder.errors import BaseImageError, CapabilityError, CredentialsError, SolveError, StepFailedError
 from tests.conftest import REPOSITORY, Engine
 from tests.integration.registry import manifest, pull
+from tests.integration.servers import PASSWORD, USER, PrivateRegistry, auth
 
 DEBIAN = "debian:bookworm-slim"
 PYTHON = "python:3.11-slim-bookworm"
@@ -331,6 +333,23 @@ def test_a_function_is_told_of_progress() -> None:
 
     with pytest.raises(LookupError, match="mine"):
         bk.build(image, progress=refuse)
+
+
+def test_credentials_come_from_a_docker_config(
+    private_server: PrivateRegistry, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual one, or the one that is named."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "usual"))
+    reference = f"{private_server.address}/{name}:1"
+    named = tmp_path / "named.json"
+    named.write_text(json.dumps({"auths": {private_server.address: {"auth": auth(USER, PASSWORD)}}}))
+    image = bk.scratch().write("/a", "b")
+
+    with pytest.raises(CredentialsError, match=private_server.address):
+        build(image, push=reference)
+    result = build(image, push=reference, docker_config=named)
+
+    assert b"b" == result.read("/a")
 
 
 def test_the_endpoint_may_be_named(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
