@@ -66,6 +66,10 @@ class Identity:
         parts = {"v": _VERSION, "platform": platform, **({"base": base} if base else {}), **self.parts}
         return " ".join(f"{name}={value}" for name, value in parts.items())
 
+    def of_unknown_files(self) -> Identity:
+        """The identity of an image whose local files changed while they were read."""
+        return Identity(parts={**self.parts, "sources": UNKNOWN})
+
     @classmethod
     def of(
         cls,

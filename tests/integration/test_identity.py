@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flyte import Image
@@ -18,6 +19,7 @@ from buildkit_builder.buildkit.wire import control_pb2
 from buildkit_builder.errors import BuildKitError, SourceError
 from buildkit_builder.flyte_plugin import activation
 from buildkit_builder.flyte_plugin.checker import BuildKitImageChecker, asked_for
+from buildkit_builder.flyte_plugin.image_build import ordered_image
 from buildkit_builder.image import contents
 from buildkit_builder.image.identity import LABEL
 from tests.conftest import Engine
@@ -410,3 +412,45 @@ async def _build_only(image: Image) -> None:
     from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 
     await BuildKitImageBuilder().build_image(image)
+
+
+@pytest.mark.parametrize("kind", ["folder", "Dockerfile", "large folder"])
+async def test_a_file_that_is_saved_while_the_image_is_built(  # noqa: PLR0917 - fixtures
+    base: Image, build: Build, user: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """After it was looked at, and before the daemon asked for it: nothing counts as what it was before."""
+    folder = user / "src"
+    folder.mkdir()
+    file = folder / "a.txt"
+    file.write_text("one")
+    if kind == "large folder":
+        (folder / "large").write_bytes(os.urandom(contents.TAGGED_BYTES_MAX))
+    (folder / "Dockerfile").write_text("FROM python:3.11-slim-bookworm\nCOPY a.txt /src/\n")
+    own = ordered_image.Order.build_on
+    saved: list[str] = []
+
+    async def saves_first(*args: Any) -> Any:
+        if not saved:
+            saved.append(file.read_text())
+            file.write_text("two")
+        return await own(*args)
+
+    monkeypatch.setattr(ordered_image.Order, "build_on", saves_first)
+    monkeypatch.setenv("FLYTE_BUILDKIT_PROGRESS", "plain")
+
+    def made() -> Image:
+        if kind == "Dockerfile":
+            return Image.from_dockerfile(
+                folder / "Dockerfile", registry=base.registry or "", name=base.name or "", platform=("linux/amd64",)
+            )
+        return base.with_source_folder(folder, "/src", copy_contents_only=True)
+
+    pulled = await build(made())
+    assert b"two" == pulled.tree()["src/a.txt"].content
+    assert "Files changed while the image was built" in capfd.readouterr().err
+    for content in ("one", "two"):
+        file.write_text(content)
+        assert await asked(made()) is None
+    pulled = await build(made())
+    assert b"two" == pulled.tree()["src/a.txt"].content
+    assert await asked(made()) is not None

@@ -15,7 +15,7 @@ from buildkit_builder.config import Settings
 from buildkit_builder.flyte_plugin.image_build.build_inputs import Spec, identity_of, job_of
 from buildkit_builder.flyte_plugin.image_build.ordered_image import Order, auth, credentials, lookup_key
 from buildkit_builder.flyte_plugin.image_build.several import Several
-from buildkit_builder.flyte_plugin.image_build.sharing import find_nodes, shared
+from buildkit_builder.flyte_plugin.image_build.sharing import Common, find_nodes, shared
 from buildkit_builder.image.across_nodes import build_on_nodes, first_reached
 from buildkit_builder.image.contents import WITHOUT_CONTENTS
 from buildkit_builder.image.probe import PlatformProbe
@@ -33,12 +33,20 @@ async def build(spec: Spec, settings: Settings) -> BuildResult:
     order = await Order.of(spec, settings, environ)
     with only_ours(f"building {spec.reference}", order.redact):
         async with shared(settings, environ, considerate=True) as common:
-            nodes = find_nodes(settings, environ)
-            if len(nodes) > 1:
-                async with Several.begin(order, common) as several:
-                    return await build_on_nodes(nodes, common.pool, several)
-            connection = await common.pool.get(nodes[0].endpoint)
-            return await order.build_on(connection, common, common.screen.display(spec.reference, order.redact))
+            result = await _built(order, common)
+            if spec.push and await identity_of(order.job, settings) != order.identity:
+                # The image may have files of before or after the change, and its label says what they were before.
+                result = await _built(order.of_unknown_files(), common)
+            return result
+
+
+async def _built(order: Order, common: Common) -> BuildResult:
+    nodes = find_nodes(order.settings, order.environ)
+    if len(nodes) > 1:
+        async with Several.begin(order, common) as several:
+            return await build_on_nodes(nodes, common.pool, several)
+    connection = await common.pool.get(nodes[0].endpoint)
+    return await order.build_on(connection, common, common.screen.display(order.spec.reference, order.redact))
 
 
 async def look_up(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from buildkit_builder import config
 from buildkit_builder.buildkit import llb
@@ -59,6 +59,7 @@ class Order:
         secrets: Their values, by id.
         credentials: For registries.
         redact: Takes the values of secrets out of a text.
+        notes: What the user is told beside what each build tells.
     """
 
     spec: Spec
@@ -71,6 +72,7 @@ class Order:
     secrets: Mapping[str, bytes] = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
     redact: Callable[[str], str] = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     async def of(cls, spec: Spec, settings: Settings, environ: Mapping[str, str]) -> Order:
@@ -96,6 +98,11 @@ class Order:
             environ=environ,
             redact=redactor([*hidden, *(value.encode() for value in caches.credentials)]),
         )
+
+    def of_unknown_files(self) -> Order:
+        """Order the same with a label by which the image will count as changed."""
+        note = "Files changed while the image was built. It is built again, and will be the next time as well."
+        return replace(self, identity=self.identity.of_unknown_files(), notes=(note,))
 
     @property
     def internal(self) -> bool:
@@ -202,7 +209,7 @@ class Order:
                 frontend_attributes=read_by_daemon(platforms, settings),
                 cache_imports=caches.imports,
                 cache_exports=caches.exports,
-                notes=(*self.credentials.notes, *caches.notes),
+                notes=(*self.notes, *self.credentials.notes, *caches.notes),
                 mirrors=self._mirrors,
                 source_policy=self.source_policy,
                 entitlements=("network.host",) if settings.buildx.extra.network == "host" else (),
