@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.parity.random_layers.world import WAYS
-from tests.parity.written import Case, Written, holds, mine, version
+from tests.parity.written import SITE, Case, Written, holds, mine, version
 
 # --- what uv reads by name ---
 
@@ -161,6 +161,58 @@ def test_the_index_of_a_project_is_asked(written: Written) -> None:
     )
 
     written.same(image, *mine("wa"))
+
+
+UV_CASES = {
+    "settings that a copy empties": Case(
+        '.with_source_file(files / "empty", "/etc/uv/uv.toml").with_pip_packages("wa")',
+        (version("wa", "1.1"),),
+        base="settings",
+    ),
+    "settings that a command removes": Case(
+        '.with_commands(["rm /etc/uv/uv.toml"]).with_pip_packages("wa")', (version("wa", "1.1"),), base="settings"
+    ),
+    "settings behind a link that are emptied": Case(
+        '.with_source_file(files / "index.toml", "/opt/settings/uv.toml")'
+        '.with_source_file(files / "empty", "/opt/settings/uv.toml").with_pip_packages("wa")',
+        (version("wa", "1.1"),),
+        base="links",
+    ),
+    "settings of another home that are removed": Case(
+        '.with_source_file(files / "index.toml", "/opt/app/.config/uv/uv.toml")'
+        '.with_commands(["rm -r /opt/app/.config"]).with_pip_packages("wa")',
+        (version("wa", "1.1"),),
+        base="home",
+    ),
+    "a module that Python loads at its start": Case(
+        '.with_source_file(files / "patch.py", "/usr/lib/python3.11/sitecustomize.py").with_pip_packages("wa")',
+        (version("sitecustomize", "patched"),),
+    ),
+    "a package that Python loads at its start": Case(
+        '.with_source_file(files / "patch.py", "/usr/lib/python3.11/sitecustomize/__init__.py").with_pip_packages("wa")',
+        (version("sitecustomize", "patched"),),
+    ),
+    "a directory that a file of paths names": Case(
+        '.with_source_file(files / "patch.py", "/opt/modules/wa/__init__.py")'
+        f'.with_commands(["echo /opt/modules >{SITE}/x.pth"]).with_pip_packages("wc")',
+        (version("wc", "1.0"),),
+    ),
+    "a module of the standard library": Case(
+        '.with_source_file(files / "patch.py", "/usr/lib/python3.11/this.py").with_pip_packages("wa")',
+        (version("this", "patched"),),
+    ),
+    "package lists behind a link": Case(
+        '.with_commands(["mv /var/lib/apt/lists /opt/lists && ln -s /opt/lists /var/lib/apt/lists"])'
+        '.with_apt_packages("bkb-cc").with_pip_packages("wa").with_apt_packages("bkb-odd")',
+        ("test -L /var/lib/apt/lists && test -d /opt/lists",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UV_CASES.values(), ids=UV_CASES)
+def test_an_installation_sees_what_was_changed_before_it(written: Written, case: Case) -> None:
+    """Also what is there no longer, what the interpreter loads by itself, and what lies behind a link."""
+    written.holds_for(case)
 
 
 # --- what apt, dpkg and the scripts of packages read ---
