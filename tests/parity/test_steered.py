@@ -189,7 +189,8 @@ UV_CASES = {
         (version("sitecustomize", "patched"),),
     ),
     "a package that Python loads at its start": Case(
-        '.with_source_file(files / "patch.py", "/usr/lib/python3.11/sitecustomize/__init__.py").with_pip_packages("wa")',
+        '.with_source_file(files / "patch.py", "/usr/lib/python3.11/sitecustomize/__init__.py")'
+        '.with_pip_packages("wa")',
         (version("sitecustomize", "patched"),),
     ),
     "a directory that a file of paths names": Case(

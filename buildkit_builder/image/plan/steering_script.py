@@ -120,13 +120,20 @@ root() { sed -n '/^[^:]*:[^:]*:0:/p' "$1/etc/passwd" 2>/dev/null | head -n 1; }
 
 INTERPRETER = r"""
 same "$UV_PYTHON"
+blank=$IFS IFS='
+'
 library=${found%/bin/*}/lib
 for directory in "$seen$library"/python3.* "$after$library"/python3.*; do
   directory=${directory#"$after"}
   directory=${directory#"$seen"}
   same_place "$directory"
   same_tree "$seen$program" "$after$program" "$directory"
+  # As Debian has what Python loads at its start in /etc.
+  for link in $(find "$after$program" -type l); do
+    same "${link#"$after"}"
+  done
 done
+IFS=$blank
 """.strip()
 
 # A container's start makes the directories of its mounts, and a layer says whose every directory above its files is.
