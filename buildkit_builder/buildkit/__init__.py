@@ -116,7 +116,7 @@ class _Room(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *__all__]
+        return sorted(__all__)
 
 
 sys.modules[__name__].__class__ = _Room
