@@ -29,7 +29,7 @@ class Annotation:
 
     @classmethod
     def parse(cls, name: str, value: str) -> Annotation | None:
-        """An annotation by its name as buildx has it, `LEVEL[PLATFORM]:KEY` or only the key; `None` if it is none."""
+        """Read a name as buildx does: `LEVEL[PLATFORM]:KEY`, or only the key. Return `None` for a malformed name."""
         found = _ANNOTATION.fullmatch(name)
         if found is None:
             return None

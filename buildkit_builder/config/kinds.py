@@ -31,7 +31,7 @@ class Kind:
 
     Attributes:
         expected: What a value must be, in words that follow "must be".
-        parse: From a value of the file to the setting's, given the user's home folder; `UnfitError` where it is none.
+        parse: Makes the setting's value of the file's, given the user's home directory; `UnfitError` where it is unfit.
         split: From a variable's text to what the file would hold.
     """
 
@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> object:
     except yaml.MarkedYAMLError as error:
         where = f" at line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"the configuration file {path} is not YAML{where}: {error.problem}.") from None
-    # The loader lets escape what Python makes of a date that is none, or of nesting without end.
+    # The loader does not catch Python's errors for an invalid date, or for nesting that is too deep.
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         raise ConfigError(f"the configuration file {path} is not YAML that can be read.") from None
 

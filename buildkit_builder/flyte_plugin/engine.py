@@ -64,7 +64,7 @@ class Build(_Flytes):
         key = (asyncio.get_running_loop(), engine, image, args, frozenset(options.items()))
 
         async def begin() -> Any:
-            # From here on files are read: who asks now may ask for other ones.
+            # From here on, files are read. A later call may find other files, so it gets a build of its own.
             self._not_begun.pop(key, None)
             try:
                 return await self._forgetful(engine, image, *args, **options)

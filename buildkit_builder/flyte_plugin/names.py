@@ -147,7 +147,7 @@ def steps_aside(reason: str) -> str:
 
 
 def cannot_build(reason: str) -> str:
-    """What to say to who asks for this very builder."""
+    """Word the error for a user who chose this builder by name."""
     return f"buildkit-builder {_version('buildkit_builder')} cannot build: {reason}"
 
 

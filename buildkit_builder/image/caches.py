@@ -70,7 +70,7 @@ class Caches:
             folder: The working folder, or `None` for the process's own.
 
         Raises:
-            ConfigError: The name of a cache is none.
+            ConfigError: The name of a cache is not a valid reference.
         """
         drawing = _Drawing(reference, platforms, settings, environ)
         drawing.add_named()
@@ -252,7 +252,7 @@ class _Drawing:
         try:
             registry = llb.ImageReference.parse(attributes["ref"]).domain
         except ImageError as error:
-            raise ConfigError(f"A build cache has a `ref` that is none: {error}") from None
+            raise ConfigError(f"A build cache has an invalid `ref`: {error}") from None
         if is_insecure(registry, self._settings.insecure_registries):
             attributes.setdefault("registry.insecure", "true")
         return attributes

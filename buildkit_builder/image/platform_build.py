@@ -195,7 +195,7 @@ class PlatformBuild:
         return ref
 
     def _is_strange(self, failure: failures.Failure, state: llb.State) -> bool:
-        """Whether a graph failed of a vertex that is none of its own.
+        """Whether a graph failed because of a vertex that is not part of it.
 
         Of steps that come to the same the daemon runs one, and names that one: it may belong to a graph of this build
         that was given up, or to another build. So it may be an installation that was tried ahead. If the image fails of

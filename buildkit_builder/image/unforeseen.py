@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw, made errors of this package: whoever calls it has one kind to catch.
+"""Turns unexpected errors into errors of this package, so that callers have one kind to catch.
 
 An image counts as there, and a build as done, only where that was found out. So whatever else goes wrong on the way
 has to come out as an error: Flyte takes what it does not know for "it exists".

@@ -45,7 +45,7 @@ _EXPORTING = "exporting "
 
 
 def has_made_something(trace: Trace) -> bool:
-    """Whether a build ran any step; what is fetched, sent or looked up has no inputs, and is none."""
+    """Whether a build ran any step; vertexes without inputs (fetched, sent or looked up) do not count."""
     return any(vertex.state == "done" and vertex.inputs for vertex in trace.vertices)
 
 

@@ -113,7 +113,7 @@ class _Way:
 
     @property
     def failure(self) -> Exception | None:
-        """Why it is no way, as far as that is known."""
+        """Say why the connection cannot be used, as far as that is known."""
         return (self.route.failure if self.route else None) or (self.relay.failure if self.relay else None)
 
 

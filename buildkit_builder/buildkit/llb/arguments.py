@@ -109,7 +109,7 @@ def check(value: Any) -> None:
 
     Raises:
         TypeError: If a field is of another type; says what to write.
-        ValueError: If it is a text that cannot be sent, or a word that is none of those there are.
+        ValueError: If it is a text that cannot be sent, or not one of the words that are allowed.
     """
     kind: Any = type(value)
     for name, hint in _hints(kind).items():

@@ -64,7 +64,7 @@ class Helpers:
     def forget_all(self) -> None:
         """Begins anew."""
         self._turn = threading.Lock()
-        # By the question and the environment in which it was asked: a helper may answer for who asks.
+        # By the question and the environment: a helper's answer may depend on both.
         self._answers: dict[tuple[Question, int], _Answer] = {}
 
     def ask(self, question: Question, *, since: float | None = None, refused: Credentials | None = None) -> Credentials:

@@ -2,7 +2,7 @@
 
 The file is docker/cli's `cli/config/configfile`; the helpers are docker/docker-credential-helpers. As there, what is
 wrong with a file as a whole is worth a warning, and registries are then asked without credentials. What is wrong with
-an entry is an error for whoever asks for its registry, and for nobody else.
+a malformed entry is an error only when credentials of its registry are needed.
 """
 
 from __future__ import annotations

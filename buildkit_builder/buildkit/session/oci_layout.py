@@ -27,7 +27,7 @@ def digest_of(folder: Path, tag: str) -> str | None:
     """What a tag stands for, or `None` where there is no such folder or tag.
 
     Raises:
-        BuildKitError: The folder cannot be read, or its index is none.
+        BuildKitError: The directory cannot be read, or its index is not an OCI index.
     """
     for entry in _manifests(_read(folder)):
         annotations = entry.get("annotations")

@@ -36,8 +36,8 @@ def proxy_for(url: str, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for a web address, or `None`.
 
     Raises:
-        RegistryError: The proxy's address is none, or nobody knows who has set it.
-        ValueError: The web address is none.
+        RegistryError: The proxy's address is malformed, or its variable is set by a CGI server.
+        ValueError: The web address is malformed.
     """
     parts = urlsplit(url)
     name = f"{parts.scheme}_proxy"

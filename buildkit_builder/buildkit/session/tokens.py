@@ -79,7 +79,7 @@ def fetch_token(
         challenge: What the registry wants.
         credentials: What to show the token server; empty ones for an anonymous token.
         ca_bundle: Certificates to trust beside the system's, a file or a folder.
-        insecure_registries: Registries and token servers without TLS, or with a certificate nobody vouches for.
+        insecure_registries: Registries and token servers without TLS, or with an untrusted certificate.
 
     Raises:
         CredentialsError: The server refused the credentials.

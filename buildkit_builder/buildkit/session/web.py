@@ -92,7 +92,7 @@ def fetch(request: Request, trust: Trust) -> bytes:
 
     Raises:
         HTTPError: The answer is no success.
-        UnreachableError: There is none.
+        UnreachableError: No answer came.
         RegistryError: The certificates or the proxy make no sense.
     """
     environ = environment()
