@@ -14,6 +14,7 @@ import pytest
 from flyte import Image
 from flyte import _image as flyte_layers
 
+from buildkit_builder.flyte_plugin import activation
 from buildkit_builder.flyte_plugin.builder import BuildKitImageBuilder
 from tests.integration.conftest import Build
 from tests.integration.registry import PulledImage, pull
@@ -112,6 +113,7 @@ async def test_and_into_one_that_flyte_builds_again_in_one_process(
     """What Flyte remembers of a build is not the answer to the next one: for the same object, and for an equal one."""
     monkeypatch.setattr("flyte._initialize._init_config", None)  # given back in the end
     await flyte.init.aio(root_dir=work)
+    activation.activate()  # which `flyte.init` does once in a process, and another test may have undone
     change(work, OLD)
     image = way(work, base)
     for content in (OLD, NEW, OLD):

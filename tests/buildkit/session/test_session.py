@@ -85,7 +85,7 @@ async def test_closing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     assert call.cancelled
     assert before == (threading.active_count(), len(asyncio.all_tasks()), set(os.listdir(tempfile.gettempdir())))
-    assert descriptors == len(os.listdir("/dev/fd"))
+    assert descriptors >= len(os.listdir("/dev/fd"))  # what an earlier test left may be gone meanwhile
     assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("buildkit-session")]
 
 
